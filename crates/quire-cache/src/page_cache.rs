@@ -1,0 +1,222 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef};
+use bytes::Bytes;
+use foyer::{Cache, CacheBuilder, S3FifoConfig};
+use quire_kit::task;
+use quire_types::{PageError, PageId, PageRead, PageSource, page_checksum};
+
+use crate::disk::DiskTier;
+use crate::flight::Flights;
+
+/// Pages larger than this are decoded off the runtime's threads: about 100 µs of work.
+const INLINE_DECODE_BYTES: u32 = 64 << 10;
+
+/// How large, and where.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// Directory of the disk tier; `None` for memory only.
+    pub dir: Option<PathBuf>,
+    /// Decoded bytes kept in memory.
+    pub memory_bytes: u64,
+    /// Encoded bytes kept on disk.
+    pub disk_bytes: u64,
+    /// Whose cache it is, in metrics.
+    pub name: &'static str,
+}
+
+/// Where a page was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Decoded, in memory.
+    Memory,
+    /// Encoded, on disk.
+    Disk,
+    /// It had to be fetched from the source.
+    Remote,
+}
+
+/// Why a page is not to be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The source has not got it.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// It does not decode.
+    #[error("{0}")]
+    Decode(String),
+    /// The cache's directory cannot be used.
+    #[error("cannot use the cache directory {0}")]
+    Open(String),
+}
+
+/// What the cache has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Pages found decoded.
+    pub memory_hits: u64,
+    /// Pages found on disk.
+    pub disk_hits: u64,
+    /// Pages fetched from the source.
+    pub remote_reads: u64,
+    /// Their encoded bytes.
+    pub remote_bytes: u64,
+    /// Disk pages whose checksum was wrong.
+    pub corrupt: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    memory_hits: AtomicU64,
+    disk_hits: AtomicU64,
+    remote_reads: AtomicU64,
+    remote_bytes: AtomicU64,
+    corrupt: AtomicU64,
+}
+
+/// The two tiers and the source behind them. Cheap to clone.
+#[derive(Clone)]
+pub struct PageCache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: &'static str,
+    memory: Cache<PageId, ArrayRef>,
+    disk: Option<DiskTier>,
+    source: Arc<dyn PageSource>,
+    decoding: Flights<Result<(ArrayRef, Tier), CacheError>>,
+    fetching: Flights<Result<(Bytes, Tier), PageError>>,
+    counters: Counters,
+}
+
+impl PageCache {
+    /// Opens the cache; what an earlier process left on disk is found again.
+    pub async fn open(options: CacheOptions, source: Arc<dyn PageSource>) -> Result<PageCache, CacheError> {
+        let disk = match &options.dir {
+            Some(dir) if options.disk_bytes > 0 => {
+                Some(DiskTier::open(dir, options.disk_bytes, options.name).await.map_err(CacheError::Open)?)
+            }
+            _ => None,
+        };
+        // S3-FIFO: a page must be asked for twice to push out those that were, so one scan larger than memory leaves the working set alone.
+        let memory = CacheBuilder::new(options.memory_bytes as usize)
+            .with_name(options.name)
+            .with_shards(16)
+            .with_eviction_config(S3FifoConfig::default())
+            .with_weighter(|_: &PageId, array: &ArrayRef| array.get_array_memory_size() + 128)
+            .build();
+        let inner = Inner {
+            name: options.name,
+            memory,
+            disk,
+            source,
+            decoding: Flights::new(),
+            fetching: Flights::new(),
+            counters: Counters::default(),
+        };
+        Ok(PageCache { inner: Arc::new(inner) })
+    }
+
+    /// The decoded page, if it is in memory. Takes under a microsecond and never waits.
+    pub fn decoded_if_resident(&self, page: &PageId) -> Option<ArrayRef> {
+        let entry = self.inner.memory.get(page)?;
+        self.inner.hit(Tier::Memory, 0);
+        Some(entry.value().clone())
+    }
+
+    /// The decoded page, and the tier it came from.
+    pub async fn decoded<F>(&self, read: PageRead, decode: F) -> Result<(ArrayRef, Tier), CacheError>
+    where
+        F: FnOnce(Bytes) -> Result<ArrayRef, String> + Send + 'static,
+    {
+        if let Some(array) = self.decoded_if_resident(&read.page) {
+            return Ok((array, Tier::Memory));
+        }
+        let cache = self.clone();
+        let work = || async move {
+            if let Some(entry) = cache.inner.memory.get(&read.page) {
+                return Ok((entry.value().clone(), Tier::Memory));
+            }
+            let (bytes, tier) = cache.encoded(read).await?;
+            let decoded = if read.length <= INLINE_DECODE_BYTES { decode(bytes) } else { task::blocking(move || decode(bytes)).await };
+            let array = decoded.map_err(CacheError::Decode)?;
+            cache.inner.memory.insert(read.page, array.clone());
+            Ok((array, tier))
+        };
+        let flight = self.inner.decoding.join(read.page, work).await;
+        flight.unwrap_or_else(|| Err(CacheError::Decode(format!("decoding page {} failed", read.page))))
+    }
+
+    /// The page as it is in the segment, from disk or the source. For storage nodes, which do not decode.
+    pub async fn encoded(&self, read: PageRead) -> Result<(Bytes, Tier), PageError> {
+        let cache = self.clone();
+        let flight = self.inner.fetching.join(read.page, || async move { cache.inner.fetch(read).await }).await;
+        let gone = || PageError::Unavailable { page: read.page, reason: "the read was abandoned".into() };
+        flight.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// What the cache has done.
+    pub fn stats(&self) -> CacheStats {
+        let counters = &self.inner.counters;
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        CacheStats {
+            memory_hits: read(&counters.memory_hits),
+            disk_hits: read(&counters.disk_hits),
+            remote_reads: read(&counters.remote_reads),
+            remote_bytes: read(&counters.remote_bytes),
+            corrupt: read(&counters.corrupt),
+        }
+    }
+
+    /// Bytes of decoded pages in memory now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.memory.usage() as u64
+    }
+
+    /// Writes what is still on its way to disk.
+    pub async fn close(&self) {
+        if let Some(disk) = &self.inner.disk {
+            disk.close().await;
+        }
+    }
+}
+
+impl Inner {
+    async fn fetch(&self, read: PageRead) -> Result<(Bytes, Tier), PageError> {
+        if let Some(disk) = &self.disk
+            && let Some(bytes) = disk.get(read.page).await
+        {
+            if bytes.len() == read.length as usize && page_checksum(&bytes) == read.checksum {
+                self.hit(Tier::Disk, 0);
+                return Ok((bytes, Tier::Disk));
+            }
+            tracing::warn!(page = %read.page, cache = self.name, "page checksum mismatch, reading the next tier");
+            self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("quire_cache_corrupt_pages_total", "cache" => self.name).increment(1);
+            disk.remove(read.page);
+        }
+        let bytes = self.source.page(read).await?;
+        self.hit(Tier::Remote, bytes.len() as u64);
+        if let Some(disk) = &self.disk {
+            disk.put(read.page, bytes.clone());
+        }
+        Ok((bytes, Tier::Remote))
+    }
+
+    fn hit(&self, tier: Tier, bytes: u64) {
+        let (counter, label) = match tier {
+            Tier::Memory => (&self.counters.memory_hits, "memory"),
+            Tier::Disk => (&self.counters.disk_hits, "disk"),
+            Tier::Remote => (&self.counters.remote_reads, "remote"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("quire_cache_pages_total", "cache" => self.name, "tier" => label).increment(1);
+        if tier == Tier::Remote {
+            self.counters.remote_bytes.fetch_add(bytes, Ordering::Relaxed);
+            metrics::counter!("quire_cache_remote_bytes_total", "cache" => self.name).increment(bytes);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Pages wanted from one node, gathered into few requests.
+//!
+//! Callers put single pages in; up to [`WORKERS_MAX`] workers take what has gathered and ask for it with one request
+//! each. While all are busy the queue grows, and the next request is larger: load makes batches, idleness adds no wait.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quire_kit::clock::{self, Instant};
+use quire_proto::v1;
+use quire_types::{PageRead, READ_BYTES_MAX, page_checksum};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use crate::error::reason;
+use crate::node::Node;
+
+/// Pages in one request: what the page service accepts.
+const READS_MAX: usize = 4096;
+/// Requests on their way to one node: enough to keep it busy while an answer crosses the network.
+const WORKERS_MAX: usize = 4;
+/// A node that failed is asked last for so long.
+const DOWN: Duration = Duration::from_secs(1);
+
+/// Why one node did not serve a page.
+#[derive(Clone, Debug)]
+pub(crate) enum Miss {
+    /// Its bytes are not what the manifest says, in any tier.
+    Corrupt,
+    /// There is no such object.
+    Missing,
+    /// Trouble that may pass.
+    Failed(String),
+}
+
+/// The pages wanted from one node.
+#[derive(Debug)]
+pub(crate) struct PageQueue {
+    node: Arc<Node>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Wanted>,
+    workers: usize,
+    down_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    read: PageRead,
+    /// A request that brings nothing for so long has failed.
+    patience: Duration,
+    answer: oneshot::Sender<Result<Bytes, Miss>>,
+}
+
+impl PageQueue {
+    pub(crate) fn new(node: Arc<Node>) -> PageQueue {
+        PageQueue { node, state: Mutex::default() }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.node.address()
+    }
+
+    /// True shortly after a failure.
+    pub(crate) fn is_down(&self) -> bool {
+        self.state.lock().down_until.is_some_and(|until| clock::now() < until)
+    }
+
+    /// Wants a page; dropping the future takes the wish back.
+    pub(crate) async fn fetch(self: &Arc<Self>, read: PageRead, patience: Duration) -> Result<Bytes, Miss> {
+        let (answer, receiver) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            state.waiting.push_back(Wanted { read, patience, answer });
+            if state.workers < WORKERS_MAX {
+                state.workers += 1;
+                quire_kit::task::spawn("pages", work(Worker { queue: self.clone(), counted: true }));
+            }
+        }
+        receiver.await.unwrap_or_else(|_| Err(Miss::Failed("the page request was abandoned".to_string())))
+    }
+
+    /// What the next request asks for.
+    fn take(state: &mut State) -> Vec<Wanted> {
+        let mut batch: Vec<Wanted> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = state.waiting.front() {
+            let length = next.read.length as usize;
+            let gone = next.answer.is_closed();
+            if !gone && !batch.is_empty() && (bytes + length > READ_BYTES_MAX || batch.len() == READS_MAX) {
+                break;
+            }
+            if let Some(next) = state.waiting.pop_front().filter(|_| !gone) {
+                bytes += length;
+                batch.push(next);
+            }
+        }
+        batch
+    }
+
+    /// The node does not answer: everyone who waits for it tries another one now, and later ones try it last.
+    fn fail(&self, status: &Status) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.down_until = Some(clock::now() + DOWN);
+            std::mem::take(&mut state.waiting)
+        };
+        let reason = reason(self.node.address(), status);
+        tracing::debug!(reason, "a page request failed");
+        metrics::counter!("quire_client_page_requests_failed_total").increment(1);
+        for wanted in waiting {
+            let _gone = wanted.answer.send(Err(Miss::Failed(reason.clone())));
+        }
+    }
+}
+
+/// Counts itself out, however it ends.
+struct Worker {
+    queue: Arc<PageQueue>,
+    counted: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.counted {
+            self.queue.state.lock().workers -= 1;
+        }
+    }
+}
+
+async fn work(mut worker: Worker) {
+    let queue = worker.queue.clone();
+    loop {
+        // callers that are about to ask get the chance to be in the same request
+        tokio::task::yield_now().await;
+        let batch = {
+            let mut state = queue.state.lock();
+            let batch = PageQueue::take(&mut state);
+            if batch.is_empty() {
+                // under the same lock as the check, so that no page is put in unseen
+                state.workers -= 1;
+                worker.counted = false;
+                return;
+            }
+            batch
+        };
+        if let Err(status) = Box::pin(ask(&queue.node, batch)).await {
+            queue.fail(&status);
+        }
+    }
+}
+
+/// Asks for the pages of `batch` and hands them out as they come. Whoever got nothing when it fails is told.
+async fn ask(node: &Node, batch: Vec<Wanted>) -> Result<(), Status> {
+    let patience = batch.iter().map(|w| w.patience).max().unwrap_or_default();
+    let request = v1::ReadPagesRequest { reads: batch.iter().map(|w| v1::PageRead::from(&w.read)).collect() };
+    metrics::counter!("quire_client_page_requests_total").increment(1);
+    metrics::counter!("quire_client_pages_total").increment(batch.len() as u64);
+    let mut open: Vec<Option<Wanted>> = batch.into_iter().map(Some).collect();
+    let result = receive(node, request, patience, &mut open).await;
+    if let Err(status) = &result {
+        let reason = reason(node.address(), status);
+        for wanted in open.into_iter().flatten() {
+            let _gone = wanted.answer.send(Err(Miss::Failed(reason.clone())));
+        }
+    }
+    result
+}
+
+async fn receive(node: &Node, request: v1::ReadPagesRequest, patience: Duration, open: &mut [Option<Wanted>]) -> Result<(), Status> {
+    let late = |_| Status::deadline_exceeded("no page in time");
+    let mut client = node.pages()?;
+    let mut replies = clock::timeout(patience, client.read_pages(request)).await.map_err(late)??.into_inner();
+    let mut left = open.len();
+    while left > 0 {
+        let Some(reply) = clock::timeout(patience, replies.message()).await.map_err(late)?? else {
+            return Err(Status::data_loss(format!("the answer ended with {left} pages missing")));
+        };
+        let Some(wanted) = open.get_mut(reply.index as usize).and_then(Option::take) else {
+            return Err(Status::data_loss("a page that was not asked for"));
+        };
+        left -= 1;
+        let answer = check(node, &wanted.read, reply.result);
+        if wanted.answer.send(answer).is_err() && open.iter().flatten().all(|w| w.answer.is_closed()) {
+            return Ok(()); // nobody waits any more: dropping the stream tells the node
+        }
+    }
+    Ok(())
+}
+
+fn check(node: &Node, read: &PageRead, result: Option<v1::read_pages_reply::Result>) -> Result<Bytes, Miss> {
+    use v1::page_failure::Kind;
+    use v1::read_pages_reply::Result as Reply;
+    match result {
+        Some(Reply::Data(bytes)) if bytes.len() == read.length as usize && page_checksum(&bytes) == read.checksum => {
+            metrics::counter!("quire_client_page_bytes_total").increment(bytes.len() as u64);
+            Ok(bytes)
+        }
+        Some(Reply::Data(_)) => {
+            tracing::warn!(node = node.address(), page = %read.page, "page checksum mismatch after transfer, asking another node");
+            metrics::counter!("quire_client_page_checksum_failures_total").increment(1);
+            Err(Miss::Corrupt)
+        }
+        Some(Reply::Failure(failure)) => Err(match failure.kind() {
+            Kind::Corrupt => Miss::Corrupt,
+            Kind::Missing => Miss::Missing,
+            Kind::Unavailable => Miss::Failed(format!("{}: {}", node.address(), failure.message)),
+        }),
+        None => Err(Miss::Failed(format!("{}: an answer without a page", node.address()))),
+    }
+}

@@ -1,0 +1,32 @@
+//! Named tasks.
+
+use std::future::Future;
+
+pub use tokio::task::JoinHandle;
+
+/// Starts a task on the current runtime. The name appears in traces.
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    use tracing::Instrument;
+    tokio::spawn(future.instrument(tracing::debug_span!("task", name)))
+}
+
+/// Runs CPU-heavy or blocking work off the runtime's threads.
+///
+/// Resumes the closure's panic in the caller.
+pub async fn blocking<F, T>(work: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => panic!("the runtime is shutting down: {cancelled}"),
+        },
+    }
+}

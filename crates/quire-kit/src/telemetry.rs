@@ -1,0 +1,23 @@
+//! Logs and metrics.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to standard error: for people on a terminal, as JSON otherwise. `QUIRE_LOG` filters (`info` when unset).
+///
+/// Does nothing when a subscriber is already there.
+pub fn init_logging() {
+    let filter = EnvFilter::try_from_env("QUIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
+    if started.is_err() {
+        tracing::debug!("logging was already started");
+    }
+}
+
+/// Installs the process-wide metrics recorder; the handle renders `/metrics`.
+pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new().install_recorder()
+}

@@ -1,0 +1,160 @@
+//! Does a transaction commit? Decided here, from the state and the commit alone.
+
+use std::collections::BTreeSet;
+
+use quire_types::{Catalog, CatalogChange, Commit, Outcome, RowIds, TableId, TableWrite};
+
+use crate::State;
+
+impl State {
+    /// `None` when nothing stands against the commit; otherwise what does.
+    pub(crate) fn objection(&self, commit: &Commit) -> Option<Outcome> {
+        if commit.snapshot > self.view().lsn {
+            return Some(Outcome::FutureSnapshot);
+        }
+        let catalog = match self.catalog_after(commit) {
+            Ok(catalog) => catalog,
+            Err(outcome) => return Some(outcome),
+        };
+        let catalog = catalog.as_ref().unwrap_or(&self.view().catalog);
+        let mut seen = BTreeSet::new();
+        commit.writes.iter().find_map(|write| {
+            if !seen.insert(write.table) {
+                return Some(Outcome::Refused(format!("table {} is written twice", write.table)));
+            }
+            malformed(write).or_else(|| self.write_objection(commit, write, catalog))
+        })
+    }
+
+    /// The catalog with the commit's changes; `None` when it has none.
+    fn catalog_after(&self, commit: &Commit) -> Result<Option<Catalog>, Outcome> {
+        if commit.catalog.is_empty() {
+            return Ok(None);
+        }
+        let mut catalog = self.view().catalog.as_ref().clone();
+        for change in &commit.catalog {
+            match catalog_objection(&catalog, change) {
+                Some(outcome) => return Err(outcome),
+                None => catalog.apply(change),
+            }
+        }
+        Ok(Some(catalog))
+    }
+
+    fn write_objection(&self, commit: &Commit, write: &TableWrite, catalog: &Catalog) -> Option<Outcome> {
+        let table = write.table;
+        match catalog.tables.get(&table) {
+            Some(def) if def.version == write.version => {}
+            _ => return Some(Outcome::SchemaConflict { table }),
+        }
+        // A table that this commit creates has no past.
+        let rows = self.view().tables.get(&table)?;
+        let lsns = self.table_lsns(table);
+        if write.truncate && lsns.write > commit.snapshot {
+            return Some(Outcome::SchemaConflict { table });
+        }
+        if let Some(row) = write.deletes.iter().find(|row| rows.deleted.contains(row.0)) {
+            return Some(Outcome::RowConflict { table, row: *row });
+        }
+        if let Some(row) = write.deletes.iter().find(|row| **row >= rows.next_row_id) {
+            return Some(Outcome::Refused(format!("row {row} of table {table} does not exist")));
+        }
+        self.key_objection(commit, write)
+    }
+
+    fn key_objection(&self, commit: &Commit, write: &TableWrite) -> Option<Outcome> {
+        if write.keys.is_empty() && !write.all_keys {
+            return None;
+        }
+        let table = write.table;
+        let lsns = self.table_lsns(table);
+        if commit.snapshot < self.window.floor() {
+            return Some(Outcome::SnapshotTooOld);
+        }
+        if lsns.all_keys > commit.snapshot || write.all_keys && lsns.insert > commit.snapshot {
+            return Some(Outcome::KeyConflict { table, constraint: None });
+        }
+        let taken = |key: &&quire_types::KeyAssert| {
+            self.window.claimed_at(&(table, key.constraint, key.hash)).is_some_and(|lsn| lsn > commit.snapshot)
+        };
+        write.keys.iter().find(taken).map(|key| Outcome::KeyConflict { table, constraint: Some(key.constraint) })
+    }
+}
+
+/// What makes a write contradict itself.
+fn malformed(write: &TableWrite) -> Option<Outcome> {
+    let refuse = |why: String| Some(Outcome::Refused(why));
+    let table = write.table;
+    if write.rows.is_empty() != (write.row_count == 0) {
+        return refuse(format!("table {table}: {} rows in {} bytes", write.row_count, write.rows.len()));
+    }
+    if let Some(segment) = write.segments.iter().find(|s| s.table != table || !matches!(s.row_ids, RowIds::Base(_))) {
+        return refuse(format!("table {table}: segment {} does not belong there", segment.id));
+    }
+    if !write.deletes.is_sorted_by(|a, b| a < b) {
+        return refuse(format!("table {table}: deleted rows are not ascending"));
+    }
+    let rows = write.segments.iter().try_fold(write.row_count, |sum, s| sum.checked_add(s.rows));
+    match rows {
+        Some(rows) if rows < 1 << 48 => None,
+        _ => refuse(format!("table {table}: too many rows")),
+    }
+}
+
+/// What stands against a catalog change. The words are Postgres', for the client that retries and then gives up.
+fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcome> {
+    let conflict = |why: String| Some(Outcome::CatalogConflict(why));
+    let id_taken = |id: &TableId| catalog.tables.contains_key(id) || catalog.views.contains_key(id);
+    match change {
+        CatalogChange::CreateSchema(schema) => {
+            if catalog.schemas.contains_key(&schema.id) || catalog.schema_by_name(&schema.name).is_some() {
+                return conflict(format!("schema \"{}\" already exists", schema.name));
+            }
+            None
+        }
+        CatalogChange::DropSchema(id) => {
+            if !catalog.schemas.contains_key(id) {
+                return conflict(format!("schema {id} does not exist"));
+            }
+            let used = catalog.tables.values().any(|t| t.schema == *id) || catalog.views.values().any(|v| v.schema == *id);
+            if used { conflict(format!("schema {id} is not empty")) } else { None }
+        }
+        CatalogChange::CreateTable(table) => {
+            if !catalog.schemas.contains_key(&table.schema) {
+                return conflict(format!("schema {} does not exist", table.schema));
+            }
+            if id_taken(&table.id) || catalog.name_taken(table.schema, &table.name) {
+                return conflict(format!("relation \"{}\" already exists", table.name));
+            }
+            None
+        }
+        CatalogChange::ReplaceTable(table) => match catalog.tables.get(&table.id) {
+            Some(old) if old.version + 1 == table.version => {
+                let renamed = old.name != table.name || old.schema != table.schema;
+                if renamed && catalog.name_taken(table.schema, &table.name) {
+                    return conflict(format!("relation \"{}\" already exists", table.name));
+                }
+                None
+            }
+            _ => Some(Outcome::SchemaConflict { table: table.id }),
+        },
+        CatalogChange::DropTable { id, version } => match catalog.tables.get(id) {
+            Some(old) if old.version == *version => None,
+            _ => Some(Outcome::SchemaConflict { table: *id }),
+        },
+        CatalogChange::CreateView { view, replace } => {
+            if !catalog.schemas.contains_key(&view.schema) {
+                return conflict(format!("schema {} does not exist", view.schema));
+            }
+            let existing = catalog.view_by_name(view.schema, &view.name);
+            let replaces = *replace && existing.is_some_and(|old| old.id == view.id);
+            if !replaces && (id_taken(&view.id) || catalog.name_taken(view.schema, &view.name)) {
+                return conflict(format!("relation \"{}\" already exists", view.name));
+            }
+            None
+        }
+        CatalogChange::DropView(id) => {
+            if catalog.views.contains_key(id) { None } else { conflict(format!("view {id} does not exist")) }
+        }
+    }
+}

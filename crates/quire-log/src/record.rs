@@ -1,0 +1,62 @@
+use quire_types::{Lsn, Outcome, TableId, TxnId};
+
+/// What a replica writes down beside the changes, so that after a restart it decides as if there had been none.
+/// Each has a key of its own; a later record with the same key replaces the earlier one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// How far the state has come. One only.
+    Position {
+        /// The view's LSN.
+        lsn: Lsn,
+        /// The number that the next outcome gets.
+        next_outcome: u64,
+        /// Keys claimed at or before this LSN have been forgotten.
+        window_floor: Lsn,
+    },
+    /// The outcome of a transaction. Key: the number.
+    Outcome {
+        /// Counts outcomes in log order.
+        number: u64,
+        /// The transaction.
+        txn_id: TxnId,
+        /// What it was told.
+        outcome: Outcome,
+    },
+    /// Outcomes with smaller numbers are forgotten: delete them.
+    OutcomesTrimmed {
+        /// The smallest number kept.
+        below: u64,
+    },
+    /// Unique keys claimed by the commit at `lsn`. Key: the LSN.
+    Keys {
+        /// The commit.
+        lsn: Lsn,
+        /// (table, ordinal of the constraint, hash of the key).
+        keys: Vec<(TableId, u32, u64)>,
+    },
+    /// Keys claimed at or before this LSN are forgotten: delete them.
+    KeysTrimmed {
+        /// The last LSN forgotten.
+        through: Lsn,
+    },
+    /// When a table was last written. Key: the table.
+    Table {
+        /// The table.
+        table: TableId,
+        /// The LSNs.
+        lsns: TableLsns,
+    },
+    /// The table is gone: delete its record.
+    TableGone(TableId),
+}
+
+/// When a table was last written, in the ways that certification asks about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableLsns {
+    /// The last commit that inserted rows.
+    pub insert: Lsn,
+    /// The last commit that inserted, deleted or truncated.
+    pub write: Lsn,
+    /// The last bulk load, which claimed keys without naming them.
+    pub all_keys: Lsn,
+}

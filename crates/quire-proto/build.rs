@@ -1,0 +1,10 @@
+//! Compiles `proto/` with protox, so that no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let files = ["model.proto", "storage.proto", "pages.proto", "raft.proto", "admin.proto"];
+    let descriptors = protox::compile(files.map(|f| root.join(f)), [&root])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

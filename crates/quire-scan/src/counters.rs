@@ -1,0 +1,73 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Tier;
+
+/// What a scan did, counted while it runs; EXPLAIN ANALYZE and the statement's log event show it.
+#[derive(Debug, Default)]
+pub struct ScanCounters {
+    /// Row groups in the manifest.
+    pub row_groups: AtomicU64,
+    /// Row groups that statistics excluded.
+    pub row_groups_pruned: AtomicU64,
+    /// Segments of which every row group was excluded before the first was read.
+    pub segments_pruned: AtomicU64,
+    /// Row groups of which no row survived the predicates, so that the remaining columns were never read.
+    pub row_groups_filtered: AtomicU64,
+    /// Rows looked at.
+    pub rows_scanned: AtomicU64,
+    /// Rows that predicates removed.
+    pub rows_filtered: AtomicU64,
+    /// Rows that came from the delta or the transaction's own writes.
+    pub rows_delta: AtomicU64,
+    /// Pages from memory.
+    pub pages_memory: AtomicU64,
+    /// Pages from this node's disk.
+    pub pages_disk: AtomicU64,
+    /// Pages from storage.
+    pub pages_remote: AtomicU64,
+    /// Encoded bytes from this node's disk.
+    pub bytes_disk: AtomicU64,
+    /// Encoded bytes from storage.
+    pub bytes_remote: AtomicU64,
+}
+
+impl ScanCounters {
+    pub(crate) fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn page(&self, tier: Tier, bytes: u64) {
+        match tier {
+            Tier::Memory => {
+                self.pages_memory.fetch_add(1, Ordering::Relaxed);
+            }
+            Tier::Disk => {
+                self.pages_disk.fetch_add(1, Ordering::Relaxed);
+                self.bytes_disk.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Tier::Remote => {
+                self.pages_remote.fetch_add(1, Ordering::Relaxed);
+                self.bytes_remote.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Every counter with the name it is shown under.
+    pub fn all(&self) -> [(&'static str, u64); 12] {
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        [
+            ("row_groups", read(&self.row_groups)),
+            ("row_groups_pruned", read(&self.row_groups_pruned)),
+            ("segments_pruned", read(&self.segments_pruned)),
+            ("row_groups_filtered", read(&self.row_groups_filtered)),
+            ("rows_scanned", read(&self.rows_scanned)),
+            ("rows_filtered", read(&self.rows_filtered)),
+            ("rows_delta", read(&self.rows_delta)),
+            ("pages_memory", read(&self.pages_memory)),
+            ("pages_disk", read(&self.pages_disk)),
+            ("pages_remote", read(&self.pages_remote)),
+            ("bytes_disk", read(&self.bytes_disk)),
+            ("bytes_remote", read(&self.bytes_remote)),
+        ]
+    }
+}

@@ -1,0 +1,29 @@
+//! One scan: prune, filter first, then the rest; merge delta, own writes and deletes.
+//!
+//! The scan has no idea where it runs: it asks a [`ColumnSource`] for decoded columns and delta batches, which in
+//! compute is the page cache and beside storage would be the objects themselves. Nor does it know what a query is:
+//! it is given a [`ScanSpec`] — rows, columns wanted, predicates — and gives batches.
+//!
+//! How data goes through it: a [`Scan`] lists its morsels (row groups, delta batches, own batches); partitions take
+//! morsels from one queue (work sharing); for each, pruning by statistics with the predicates as they are *now* (dynamic filters
+//! sharpen while the query runs), then filter columns, then the mask, then the remaining columns only if rows survive.
+#![forbid(unsafe_code)]
+
+mod source;
+pub use source::{ColumnSource, ScanError, Tier};
+
+mod spec;
+pub use spec::{OwnRows, Predicate, ScanSpec};
+
+mod counters;
+pub use counters::ScanCounters;
+
+mod prune;
+pub use prune::datum_scalar;
+
+mod mask;
+
+mod morsel;
+
+mod scan;
+pub use scan::Scan;

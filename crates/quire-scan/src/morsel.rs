@@ -1,0 +1,59 @@
+//! The units of work that partitions share out.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use quire_types::{DeltaMeta, RowId, RowIds, SegmentMeta};
+use roaring::RoaringTreemap;
+
+/// One unit: a row group, a delta batch, or an uncommitted batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Morsel {
+    /// A row group of a segment.
+    RowGroup {
+        /// The segment.
+        segment: Arc<SegmentMeta>,
+        /// Its row group.
+        row_group: usize,
+        /// Rows of the segment before it.
+        first_row: u64,
+        /// False for the transaction's own segments: the delete set does not know their rows.
+        committed: bool,
+    },
+    /// Committed rows not yet in a segment.
+    Delta(DeltaMeta),
+    /// The transaction's own rows.
+    Own(RecordBatch),
+}
+
+impl Morsel {
+    /// The row groups of a segment.
+    pub(crate) fn row_groups(segment: &Arc<SegmentMeta>, committed: bool) -> impl Iterator<Item = Morsel> + '_ {
+        let mut first_row = 0;
+        segment.row_groups.iter().enumerate().map(move |(row_group, meta)| {
+            let morsel = Morsel::RowGroup { segment: segment.clone(), row_group, first_row, committed };
+            first_row += u64::from(meta.rows);
+            morsel
+        })
+    }
+}
+
+/// Positions, within `rows` rows whose ids start at `first`, of deleted ones.
+pub(crate) fn deleted_positions(deleted: &RoaringTreemap, first: RowId, rows: u64) -> Vec<usize> {
+    let mut ids = deleted.iter();
+    ids.advance_to(first.0);
+    ids.take_while(|id| *id < first.0 + rows).map(|id| (id - first.0) as usize).collect()
+}
+
+/// Whether any row of the segment may have been deleted.
+pub(crate) fn may_have_deletes(deleted: &RoaringTreemap, segment: &SegmentMeta) -> bool {
+    !deleted.is_empty() && segment.rows > 0 && deleted.range_cardinality(segment.row_id_min.0..=segment.row_id_max.0) > 0
+}
+
+/// The first row id of a row group when ids are implicit.
+pub(crate) fn implicit_first(segment: &SegmentMeta, first_row: u64) -> Option<RowId> {
+    match segment.row_ids {
+        RowIds::Base(base) => Some(RowId(base.0 + first_row)),
+        RowIds::Column => None,
+    }
+}

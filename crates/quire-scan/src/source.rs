@@ -1,0 +1,66 @@
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion_common::DataFusionError;
+use quire_types::{ColumnDef, DeltaMeta, Lsn, PageError, SegmentMeta, TableDef};
+
+/// Where a column's page was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Decoded, in memory.
+    Memory,
+    /// Encoded, on this node's disk.
+    Disk,
+    /// Fetched from another node.
+    Remote,
+}
+
+/// Why a scan stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// A page cannot be had.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// The delta cannot be had.
+    #[error("cannot read delta rows of table {table}: {reason}")]
+    Delta {
+        /// The table's name.
+        table: String,
+        /// Why.
+        reason: String,
+    },
+    /// What was read does not decode.
+    #[error("cannot decode {what}: {reason}")]
+    Decode {
+        /// The page or batch.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A predicate failed on a value (an overflow, say).
+    #[error(transparent)]
+    Expression(#[from] DataFusionError),
+    /// An Arrow kernel failed.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// Decoded columns and delta rows, from wherever they are.
+#[async_trait]
+pub trait ColumnSource: Send + Sync + 'static {
+    /// The whole column of one row group, if it is in memory already.
+    fn resident(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef) -> Option<ArrayRef>;
+
+    /// The whole column of one row group; a column the segment does not have is all NULL.
+    /// `bytes` is what moved between tiers for it, 0 from memory.
+    async fn column(&self, segment: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError>;
+
+    /// Row ids of one row group that keeps them in the hidden column, as Int64.
+    async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError>;
+
+    /// The rows of one delta batch, in the schema of `table` (an older batch is widened).
+    async fn delta(&self, table: &Arc<TableDef>, delta: DeltaMeta, lsn: Lsn) -> Result<RecordBatch, ScanError>;
+}

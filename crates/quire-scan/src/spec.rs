@@ -1,0 +1,85 @@
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion_common::Result;
+use datafusion_physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
+use quire_types::{Lsn, SegmentMeta, TableDef, TableView};
+
+/// Rows that the session's own transaction has written and not committed.
+#[derive(Clone, Debug, Default)]
+pub struct OwnRows {
+    /// TRUNCATE: nothing of the committed rows is visible.
+    pub truncated: bool,
+    /// Batches in the table's schema.
+    pub batches: Vec<RecordBatch>,
+    /// Segments already uploaded, not yet in the manifest.
+    pub segments: Vec<Arc<SegmentMeta>>,
+}
+
+/// What to scan and how.
+#[derive(Clone, Debug)]
+pub struct ScanSpec {
+    /// The table.
+    pub table: Arc<TableDef>,
+    /// Its Arrow schema, [`TableDef::arrow_schema`].
+    pub schema: SchemaRef,
+    /// Its committed rows.
+    pub view: Arc<TableView>,
+    /// The LSN of `view`.
+    pub lsn: Lsn,
+    /// The transaction's own rows.
+    pub own: OwnRows,
+    /// Columns wanted, as positions in the table, in output order.
+    pub projection: Vec<usize>,
+    /// What every row given must satisfy.
+    pub predicates: Vec<Predicate>,
+    /// Rows in a batch, at most.
+    pub batch_rows: usize,
+    /// Stop after so many rows.
+    pub limit: Option<usize>,
+}
+
+/// One conjunct, evaluated on the columns it names and no others.
+#[derive(Clone, Debug)]
+pub struct Predicate {
+    /// The expression; its columns are positions in `columns`.
+    pub expr: Arc<dyn PhysicalExpr>,
+    /// Positions in the table.
+    pub columns: Vec<usize>,
+    /// The schema of just those columns.
+    pub schema: SchemaRef,
+    cost: u32,
+}
+
+impl Predicate {
+    /// Takes an expression over (some order of) the table's columns, by name.
+    pub fn new(expr: Arc<dyn PhysicalExpr>, table: &Schema) -> Result<Predicate> {
+        let mut columns = collect_columns(&expr).iter().map(|c| table.index_of(c.name())).collect::<Result<Vec<_>, _>>()?;
+        columns.sort_unstable();
+        columns.dedup();
+        let schema = Arc::new(table.project(&columns)?);
+        let expr = reassign_expr_columns(expr, &schema)?;
+        let dynamic = is_dynamic(&expr);
+        let width = schema.fields().iter().map(|f| f.data_type().primitive_width().map_or(64, |w| w as u32)).sum::<u32>();
+        Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema })
+    }
+
+    /// Cheap ones first: narrow fixed-width columns before strings, static before dynamic.
+    pub(crate) fn cost(&self) -> u32 {
+        self.cost
+    }
+}
+
+impl ScanSpec {
+    /// The schema of the batches given.
+    pub fn output_schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(self.schema.project(&self.projection)?))
+    }
+}
+
+/// True when the expression sharpens while the query runs (a join's or TopK's filter).
+pub(crate) fn is_dynamic(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    DynamicFilterTracking::classify(expr).contains_dynamic_filter()
+}

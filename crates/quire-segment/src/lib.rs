@@ -1,0 +1,31 @@
+//! Rows to Parquet segments and pages back to columns. Pure.
+//!
+//! A segment is an ordinary Parquet file that any tool reads: one column chunk is one Quire page, so a page's bytes are a range of the
+//! file and decode with the file's footer, which the manifest carries. What the manifest says of a page — bounds, NULLs,
+//! checksum — and of a column — a distinct-count sketch — is worked out here, while the rows are at hand.
+//!
+//! How data goes through it: [`sort_by_clustering`], then [`encode`] gives the file and its [`quire_types::SegmentMeta`]; later
+//! [`Footer::parse`] once a segment and [`decode`] once a page.
+#![forbid(unsafe_code)]
+
+mod error;
+pub use error::SegmentError;
+
+mod sort;
+pub use sort::sort_by_clustering;
+
+mod encode;
+pub use encode::{EncodeOptions, EncodedSegment, ROW_ID_FIELD, encode};
+
+mod bounds;
+
+mod sketch;
+pub use sketch::distinct_estimate;
+
+mod interval;
+
+mod decode;
+pub use decode::{Footer, decode};
+
+#[cfg(test)]
+mod tests;

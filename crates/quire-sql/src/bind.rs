@@ -1,0 +1,345 @@
+//! Parameters, and the rewrites that bring a syntax tree from Postgres' types to the planner's.
+//!
+//! A bound statement is a statement like any other: values take the places of `$n` in the syntax tree, as typed literals, so
+//! that there is one path through planning whatever protocol a statement came by.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use arrow::array::{Array, AsArray};
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    LimitClause, ObjectName, Query, SetExpr, Statement, UnaryOperator, Value,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use quire_types::SqlType;
+
+use crate::ddl::sql_type;
+use crate::errors::parser_error;
+use crate::names::fold;
+use crate::{ParamValue, Session, SqlError, WireType, query, values};
+
+/// Parameters a statement may have (the protocol counts them in 16 bits).
+const PARAMETERS_MAX: usize = 65_535;
+
+/// The types of a statement's parameters: what the client said, else what the place they stand in says, else text.
+pub(crate) async fn parameter_types(session: &Session, statement: &Statement, given: &[Option<WireType>]) -> Result<Vec<WireType>, SqlError> {
+    let count = highest_parameter(statement)?.max(given.len());
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let mut found: BTreeMap<usize, WireType> = BTreeMap::new();
+    for (i, ty) in given.iter().enumerate() {
+        if let Some(ty) = ty.filter(|t| *t != WireType::Unknown) {
+            found.insert(i + 1, ty);
+        }
+    }
+    from_casts(statement, &mut found);
+    from_limits(statement, &mut found);
+    from_insert(session, statement, &mut found);
+    if found.len() < count && matches!(statement, Statement::Query(_)) {
+        from_planner(session, statement, &mut found).await;
+    }
+    Ok((1..=count).map(|n| found.get(&n).copied().unwrap_or(WireType::Scalar(SqlType::Text))).collect())
+}
+
+fn parameter_number(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        Expr::Nested(inner) => parameter_number(inner),
+        _ => None,
+    }
+}
+
+fn highest_parameter(statement: &Statement) -> Result<usize, SqlError> {
+    let mut highest = 0;
+    let mut bad = None;
+    let _: ControlFlow<()> = ast::visit_expressions(statement, |expr| {
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+        {
+            match name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()) {
+                Some(n @ 1..=PARAMETERS_MAX) => highest = highest.max(n),
+                _ => bad = Some(name.clone()),
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match bad {
+        Some(name) => Err(SqlError::new("42P02", format!("there is no parameter {name}"))),
+        None => Ok(highest),
+    }
+}
+
+fn from_casts(statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
+    let _: ControlFlow<()> = ast::visit_expressions(statement, |expr| {
+        if let Expr::Cast { expr, data_type, .. } = expr
+            && let Some(n) = parameter_number(expr)
+        {
+            let ty = match data_type {
+                DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _)) => sql_type(item).ok().map(WireType::Array),
+                other => sql_type(other).ok().map(WireType::Scalar),
+            };
+            if let Some(ty) = ty {
+                found.entry(n).or_insert(ty);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+fn from_limits(statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
+    let Statement::Query(query) = statement else { return };
+    if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+        for expr in limit.iter().chain(offset.iter().map(|o| &o.value)) {
+            if let Some(n) = parameter_number(expr) {
+                found.entry(n).or_insert(WireType::Scalar(SqlType::Int8));
+            }
+        }
+    }
+}
+
+/// `INSERT … VALUES ($1, …)`: the columns' types.
+fn from_insert(session: &Session, statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
+    let Statement::Insert(insert) = statement else { return };
+    let Some(SetExpr::Values(rows)) = insert.source.as_ref().map(|s| s.body.as_ref()) else { return };
+    let Ok(table) = session.insert_table(insert) else { return };
+    let columns: Vec<SqlType> = if insert.columns.is_empty() {
+        table.columns.iter().map(|c| c.ty).collect()
+    } else {
+        let names = insert.columns.iter().filter_map(|c| c.0.last().and_then(|p| p.as_ident()).map(fold));
+        names.filter_map(|n| table.column_index(&n).map(|i| table.columns[i].ty)).collect()
+    };
+    for row in &rows.rows {
+        for (expr, ty) in row.iter().zip(&columns) {
+            if let Some(n) = parameter_number(expr) {
+                found.entry(n).or_insert(WireType::Scalar(*ty));
+            }
+        }
+    }
+}
+
+/// What the planner infers from comparisons and the like; it may fail to plan without types, and then the rest is text.
+async fn from_planner(session: &Session, statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
+    let Ok(statement) = prepare_expressions(statement.clone()) else { return };
+    match query::logical_plan(&session.context, statement).await.map(|plan| plan.get_parameter_fields()) {
+        Ok(Ok(fields)) => {
+            for (name, field) in fields {
+                if let (Some(n), Some(field)) = (name.strip_prefix('$').and_then(|n| n.parse().ok()), field) {
+                    found.entry(n).or_insert_with(|| query::wire_type(&field));
+                }
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "parameter types were not inferred"),
+        Err(error) => tracing::debug!(%error, "parameter types were not inferred"),
+    }
+}
+
+/// The statement with typed NULLs for parameters: to learn the shape of its result.
+pub(crate) fn with_nulls(mut statement: Statement, types: &[WireType]) -> Statement {
+    replace(&mut statement, |n| {
+        let null = Expr::Value(Value::Null.into());
+        match types.get(n - 1) {
+            Some(WireType::Scalar(ty)) => cast_to(null, *ty),
+            _ => null,
+        }
+    });
+    statement
+}
+
+/// The statement with literals for parameters.
+pub(crate) fn with_values(mut statement: Statement, types: &[WireType], given: &[ParamValue]) -> Result<Statement, SqlError> {
+    if given.len() != types.len() {
+        let message = format!("bind message supplies {} parameters, but prepared statement requires {}", given.len(), types.len());
+        return Err(SqlError::new("08P01", message));
+    }
+    if !given.is_empty() {
+        let literals = given.iter().zip(types).map(|(v, t)| literal(v, *t)).collect::<Result<Vec<_>, _>>()?;
+        replace(&mut statement, |n| literals[n - 1].clone());
+    }
+    Ok(statement)
+}
+
+fn replace(statement: &mut Statement, with: impl Fn(usize) -> Expr) {
+    let _: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
+        if let Expr::Value(_) = expr
+            && let Some(n) = parameter_number(expr)
+        {
+            *expr = with(n);
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+fn literal(value: &ParamValue, ty: WireType) -> Result<Expr, SqlError> {
+    let scalar = match ty {
+        WireType::Scalar(ty) => ty,
+        WireType::Oid => SqlType::Int8,
+        WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
+        WireType::Array(item) => {
+            if value.is_null(0) {
+                return Ok(Expr::Value(Value::Null.into()));
+            }
+            let items = value.as_list_opt::<i32>().map(|l| l.value(0));
+            let items = items.ok_or_else(|| SqlError::internal("an array parameter is no array"))?;
+            let elements = (0..items.len()).map(|i| scalar_literal(&items, i, item)).collect();
+            return Ok(Expr::Array(ast::Array { elem: elements, named: true }));
+        }
+    };
+    Ok(scalar_literal(value, 0, scalar))
+}
+
+fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
+    if array.is_null(row) {
+        return cast_to(Expr::Value(Value::Null.into()), ty);
+    }
+    let mut text = Vec::new();
+    values::write_text(array, row, ty, &mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match ty {
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => match text.strip_prefix('-') {
+            Some(digits) => {
+                let number = Expr::Value(Value::Number(digits.to_string(), false).into());
+                Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number) }))
+            }
+            None => Expr::Value(Value::Number(text, false).into()),
+        },
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => Expr::Value(Value::SingleQuotedString(text).into()),
+        SqlType::Bytea => Expr::Value(Value::HexStringLiteral(text.trim_start_matches("\\x").to_string()).into()),
+        SqlType::Bool => Expr::Value(Value::Boolean(text == "t").into()),
+        _ => cast_to(Expr::Value(Value::SingleQuotedString(text).into()), ty),
+    }
+}
+
+fn cast_to(expr: Expr, ty: SqlType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type: ast_type(ty), array: false, format: None }
+}
+
+fn ast_type(ty: SqlType) -> DataType {
+    use ast::{ExactNumberInfo, TimezoneInfo};
+    match ty {
+        SqlType::Bool => DataType::Boolean,
+        SqlType::Int2 => DataType::SmallInt(None),
+        SqlType::Int4 => DataType::Int(None),
+        SqlType::Int8 => DataType::BigInt(None),
+        SqlType::Float4 => DataType::Real,
+        SqlType::Float8 => DataType::DoublePrecision,
+        SqlType::Numeric { precision, scale } => {
+            DataType::Numeric(ExactNumberInfo::PrecisionAndScale(u64::from(precision), i64::from(scale)))
+        }
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => DataType::Text,
+        SqlType::Bytea => DataType::Bytea,
+        SqlType::Date => DataType::Date,
+        SqlType::Time => DataType::Time(None, TimezoneInfo::None),
+        SqlType::Timestamp => DataType::Timestamp(None, TimezoneInfo::None),
+        SqlType::Timestamptz => DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+        SqlType::Interval => DataType::Interval { fields: None, precision: None },
+        SqlType::Uuid => DataType::Uuid,
+        SqlType::Json => DataType::JSON,
+    }
+}
+
+/// Brings types and operators that the planner does not know to ones that it does.
+pub(crate) fn prepare_expressions(mut statement: Statement) -> Result<Statement, SqlError> {
+    let outcome = ast::visit_expressions_mut(&mut statement, |expr| match prepare(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    match outcome {
+        ControlFlow::Break(error) => return Err(error),
+        ControlFlow::Continue(()) => {}
+    }
+    refuse_locking(&statement)?;
+    Ok(statement)
+}
+
+fn prepare(expr: &mut Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::Cast { expr: inner, data_type, .. } => {
+            if let DataType::Custom(..) | DataType::Uuid | DataType::JSON | DataType::Numeric(_) | DataType::Varchar(_) | DataType::Char(_) = data_type {
+                match sql_type(data_type) {
+                    Ok(SqlType::Uuid) => *expr = call("quire_uuid", inner.as_ref().clone()),
+                    Ok(SqlType::Json) => *expr = call("quire_json", inner.as_ref().clone()),
+                    Ok(SqlType::Varchar(Some(n)) | SqlType::Char(n)) => {
+                        let text = cast_to(inner.as_ref().clone(), SqlType::Text);
+                        *expr = call2("left", text, Expr::Value(Value::Number(n.to_string(), false).into()));
+                    }
+                    Ok(ty) => *data_type = ast_type(ty),
+                    // System types (regclass, oid, name, …) have planners of their own.
+                    Err(error) if error.code == "42704" => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Expr::TypedString(typed) => {
+            let value = Expr::Value(typed.value.clone());
+            match &typed.data_type {
+                DataType::Uuid => *expr = call("quire_uuid", value),
+                DataType::JSON => *expr = call("quire_json", value),
+                _ => {}
+            }
+        }
+        Expr::Value(value) => {
+            if let Value::Placeholder(name) = &value.value
+                && !name.starts_with('$')
+            {
+                return Err(SqlError::syntax(format!("syntax error at or near \"{name}\"")));
+            }
+        }
+        Expr::BinaryOp { op: op @ (BinaryOperator::PGLikeMatch | BinaryOperator::PGILikeMatch), .. } => {
+            return Err(SqlError::unsupported(format!("operator {op}")));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn call(name: &str, argument: Expr) -> Expr {
+    function(name, vec![argument])
+}
+
+fn call2(name: &str, first: Expr, second: Expr) -> Expr {
+    function(name, vec![first, second])
+}
+
+fn function(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// The planner would accept FOR UPDATE and do nothing.
+fn refuse_locking(statement: &Statement) -> Result<(), SqlError> {
+    let Statement::Query(query) = statement else { return Ok(()) };
+    let Query { locks, .. } = query.as_ref();
+    match locks.first() {
+        Some(lock) => Err(SqlError::unsupported(format!("SELECT {lock}"))),
+        None => Ok(()),
+    }
+}
+
+/// The expression of a DEFAULT or CHECK, as the planner takes it.
+pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
+    let mut expr = parser.parse_expr().map_err(|e| parser_error(&e, sql))?;
+    let outcome = ast::visit_expressions_mut(&mut expr, |expr| match prepare(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    match outcome {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(expr),
+    }
+}

@@ -1,0 +1,279 @@
+//! DDL statements: what they check at the session's snapshot, and the changes they record.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{Analyze, CreateTable, CreateView, ObjectName, SchemaName, Statement, Truncate, CascadeOption};
+use quire_types::{CatalogChange, ConstraintKind, SchemaDef, SchemaId, SqlType, TableDef, TableId, ViewDef};
+
+use crate::ddl;
+use crate::names::{Resolver, fold, missing_relation, split};
+use crate::txn::Transaction;
+use crate::{Response, Session, SqlError, WireType, bind, query};
+
+impl Session {
+    pub(crate) async fn create_table(&mut self, create: CreateTable, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let path = self.search_path();
+        let resolver = self.resolver(transaction, &path);
+        let (schema, name) = split(&create.name)?;
+        let schema = resolver.target_schema(schema.as_deref())?;
+        if transaction.catalog().name_taken(schema.id, &name) {
+            if create.if_not_exists {
+                self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
+                return Ok(Response::Complete(if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" }.into()));
+            }
+            return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
+        }
+        if create.query.is_some() {
+            return self.create_table_as(create, schema.id, name, transaction).await;
+        }
+        let new = ddl::create_table(&create, &resolver)?;
+        self.check_expressions(&new.def).await?;
+        if !new.unenforced_foreign_keys.is_empty() {
+            let names: Vec<String> = new.unenforced_foreign_keys.iter().map(|n| format!("\"{n}\"")).collect();
+            self.notice("NOTICE", "0A000", format!("foreign key {} is recorded but not enforced yet", names.join(", ")));
+        }
+        transaction.change("CREATE TABLE", CatalogChange::CreateTable(new.def))?;
+        Ok(Response::Complete("CREATE TABLE".into()))
+    }
+
+    /// Defaults and CHECKs must mean something before they are recorded.
+    async fn check_expressions(&self, table: &TableDef) -> Result<(), SqlError> {
+        self.compile_checks(table)?;
+        for column in table.columns.iter().filter(|c| c.default.is_some()) {
+            self.default_values(table, column, 1).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_table_as(
+        &mut self,
+        create: CreateTable,
+        schema: SchemaId,
+        name: String,
+        transaction: &mut Transaction,
+    ) -> Result<Response, SqlError> {
+        let Some(source) = create.query else { return Err(SqlError::internal("CREATE TABLE AS without a query")) };
+        if create.temporary {
+            return Err(SqlError::unsupported("CREATE TEMPORARY TABLE"));
+        }
+        let query = query::plan(&self.context, bind::prepare_expressions(Statement::Query(source))?).await?;
+        let mut columns = Vec::with_capacity(query.columns.len());
+        for (i, column) in query.columns.iter().enumerate() {
+            let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));
+            let ty = match column.ty {
+                WireType::Scalar(ty) => ty,
+                WireType::Array(_) => return Err(SqlError::unsupported(format!("column \"{name}\": array types"))),
+                WireType::Oid => SqlType::Int8,
+                WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
+            };
+            columns.push((name, ty));
+        }
+        let def = ddl::plain_table(schema, name, columns)?;
+        let id = def.id;
+        transaction.change("CREATE TABLE AS", CatalogChange::CreateTable(def))?;
+        let table = transaction.catalog().tables.get(&id).cloned().ok_or_else(|| SqlError::internal("the new table is gone"))?;
+        let order = (0..table.columns.len()).collect();
+        let rows = self.insert_query(&table, order, query, "CREATE TABLE AS", transaction).await?;
+        Ok(Response::Complete(format!("SELECT {rows}")))
+    }
+
+    pub(crate) async fn create_view(&mut self, create: CreateView, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        if create.materialized || create.temporary {
+            return Err(SqlError::unsupported(if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE TEMPORARY VIEW" }));
+        }
+        let path = self.search_path();
+        let resolver = self.resolver(transaction, &path);
+        let (schema, name) = split(&create.name)?;
+        let schema = resolver.target_schema(schema.as_deref())?;
+        let catalog = transaction.catalog();
+        let existing = catalog.view_by_name(schema.id, &name).cloned();
+        if catalog.name_taken(schema.id, &name) && !(create.or_replace && existing.is_some()) {
+            return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
+        }
+        let statement = bind::prepare_expressions(Statement::Query(create.query.clone()))?;
+        let planned = query::plan(&self.context, statement.clone()).await?;
+        let mut columns = vec![];
+        for (i, column) in planned.columns.iter().enumerate() {
+            let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));
+            if columns.iter().any(|(n, _)| *n == name) {
+                return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
+            }
+            let WireType::Scalar(ty) = column.ty else { return Err(SqlError::unsupported("a view with array columns")) };
+            columns.push((name, ty));
+        }
+        // Names of result columns are fixed now, as Postgres fixes them.
+        let list: Vec<String> = columns.iter().map(|(n, _)| format!("\"{}\"", n.replace('"', "\"\""))).collect();
+        let sql = format!("SELECT * FROM ({statement}) AS _view ({})", list.join(", "));
+        let id = existing.map_or_else(|| TableId(ddl::new_oid()), |v| v.id);
+        let view = ViewDef { id, schema: schema.id, name, sql, columns };
+        transaction.change("CREATE VIEW", CatalogChange::CreateView { view, replace: create.or_replace })?;
+        Ok(Response::Complete("CREATE VIEW".into()))
+    }
+
+    pub(crate) fn create_schema(&mut self, name: &SchemaName, if_not_exists: bool, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let name = match name {
+            SchemaName::Simple(name) | SchemaName::NamedAuthorization(name, _) => split(name)?.1,
+            SchemaName::UnnamedAuthorization(ident) => fold(ident),
+        };
+        if name.starts_with("pg_") {
+            return Err(SqlError::new("42939", format!("unacceptable schema name \"{name}\""))
+                .with_detail("The prefix \"pg_\" is reserved for system schemas."));
+        }
+        if transaction.catalog().schema_by_name(&name).is_some() || name == "information_schema" {
+            if if_not_exists {
+                self.notice("NOTICE", "42P06", format!("schema \"{name}\" already exists, skipping"));
+                return Ok(Response::Complete("CREATE SCHEMA".into()));
+            }
+            return Err(SqlError::new("42P06", format!("schema \"{name}\" already exists")));
+        }
+        transaction.change("CREATE SCHEMA", CatalogChange::CreateSchema(SchemaDef { id: SchemaId(ddl::new_oid()), name }))?;
+        Ok(Response::Complete("CREATE SCHEMA".into()))
+    }
+
+    pub(crate) fn drop_tables(
+        &mut self,
+        names: &[ObjectName],
+        if_exists: bool,
+        cascade: bool,
+        transaction: &mut Transaction,
+    ) -> Result<Response, SqlError> {
+        let path = self.search_path();
+        for name in names {
+            let resolver = self.resolver(transaction, &path);
+            let Some(table) = resolver.find_table(name)? else {
+                if resolver.find_view(name)?.is_some() {
+                    let error = SqlError::new("42809", format!("\"{}\" is not a table", split(name)?.1));
+                    return Err(error.with_hint("Use DROP VIEW to remove a view."));
+                }
+                if if_exists {
+                    self.notice("NOTICE", "00000", format!("table \"{}\" does not exist, skipping", split(name)?.1));
+                    continue;
+                }
+                return Err(SqlError::new("42P01", format!("table \"{}\" does not exist", split(name)?.1)));
+            };
+            self.drop_references(&table, names, cascade, transaction)?;
+            transaction.change("DROP TABLE", CatalogChange::DropTable { id: table.id, version: table.version })?;
+        }
+        Ok(Response::Complete("DROP TABLE".into()))
+    }
+
+    /// Foreign keys that point at a table about to be dropped: an error, or with CASCADE they go too.
+    fn drop_references(
+        &mut self,
+        table: &TableDef,
+        dropped: &[ObjectName],
+        cascade: bool,
+        transaction: &mut Transaction,
+    ) -> Result<(), SqlError> {
+        let points_here = |kind: &ConstraintKind| matches!(kind, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
+        let path = self.search_path();
+        let also_dropped: Vec<TableId> = {
+            let resolver = self.resolver(transaction, &path);
+            dropped.iter().filter_map(|n| resolver.find_table(n).ok().flatten()).map(|t| t.id).collect()
+        };
+        let others: Vec<Arc<TableDef>> = transaction.catalog().tables.values().cloned().collect();
+        for other in others.iter().filter(|t| !also_dropped.contains(&t.id)) {
+            let Some(constraint) = other.constraints.iter().find(|c| points_here(&c.kind)) else { continue };
+            if !cascade {
+                return Err(SqlError::new("2BP01", format!("cannot drop table {} because other objects depend on it", table.name))
+                    .with_detail(format!("constraint {} on table {} depends on table {}", constraint.name, other.name, table.name))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            self.notice("NOTICE", "00000", format!("drop cascades to constraint {} on table {}", constraint.name, other.name));
+            let mut def = other.as_ref().clone();
+            def.constraints.retain(|c| !points_here(&c.kind));
+            def.version += 1;
+            transaction.change("DROP TABLE", CatalogChange::ReplaceTable(def))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn drop_views(&mut self, names: &[ObjectName], if_exists: bool, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let path = self.search_path();
+        for name in names {
+            let resolver = self.resolver(transaction, &path);
+            match resolver.find_view(name)? {
+                Some(view) => transaction.change("DROP VIEW", CatalogChange::DropView(view.id))?,
+                None if resolver.find_table(name)?.is_some() => {
+                    let error = SqlError::new("42809", format!("\"{}\" is not a view", split(name)?.1));
+                    return Err(error.with_hint("Use DROP TABLE to remove a table."));
+                }
+                None if if_exists => self.notice("NOTICE", "00000", format!("view \"{}\" does not exist, skipping", split(name)?.1)),
+                None => return Err(SqlError::new("42P01", format!("view \"{}\" does not exist", split(name)?.1))),
+            }
+        }
+        Ok(Response::Complete("DROP VIEW".into()))
+    }
+
+    pub(crate) fn drop_schemas(
+        &mut self,
+        names: &[ObjectName],
+        if_exists: bool,
+        cascade: bool,
+        transaction: &mut Transaction,
+    ) -> Result<Response, SqlError> {
+        for name in names {
+            let (_, name) = split(name)?;
+            let Some(schema) = transaction.catalog().schema_by_name(&name).cloned() else {
+                if if_exists {
+                    self.notice("NOTICE", "00000", format!("schema \"{name}\" does not exist, skipping"));
+                    continue;
+                }
+                return Err(SqlError::new("3F000", format!("schema \"{name}\" does not exist")));
+            };
+            let catalog = transaction.catalog().clone();
+            let tables: Vec<_> = catalog.tables.values().filter(|t| t.schema == schema.id).collect();
+            let views: Vec<_> = catalog.views.values().filter(|v| v.schema == schema.id).collect();
+            if !cascade && !(tables.is_empty() && views.is_empty()) {
+                let object = tables.first().map(|t| format!("table {name}.{}", t.name)).or(views.first().map(|v| format!("view {name}.{}", v.name)));
+                return Err(SqlError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
+                    .with_detail(format!("{} depends on schema {name}", object.unwrap_or_default()))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            for view in views {
+                transaction.change("DROP SCHEMA", CatalogChange::DropView(view.id))?;
+            }
+            for table in tables {
+                transaction.change("DROP SCHEMA", CatalogChange::DropTable { id: table.id, version: table.version })?;
+            }
+            transaction.change("DROP SCHEMA", CatalogChange::DropSchema(schema.id))?;
+        }
+        Ok(Response::Complete("DROP SCHEMA".into()))
+    }
+
+    pub(crate) fn truncate(&mut self, truncate: &Truncate, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let path = self.search_path();
+        let resolver = self.resolver(transaction, &path);
+        let tables = truncate.table_names.iter().map(|t| resolver.table(&t.name)).collect::<Result<Vec<_>, _>>()?;
+        let cascade = matches!(truncate.cascade, Some(CascadeOption::Cascade));
+        for table in &tables {
+            let referencing = transaction.catalog().tables.values().find(|other| {
+                !tables.iter().any(|t| t.id == other.id)
+                    && other.constraints.iter().any(|c| matches!(&c.kind, ConstraintKind::ForeignKey { references, .. } if *references == table.id))
+            });
+            if let Some(other) = referencing.filter(|_| !cascade) {
+                return Err(SqlError::new("0A000", "cannot truncate a table referenced in a foreign key constraint")
+                    .with_detail(format!("Table \"{}\" references \"{}\".", other.name, table.name))
+                    .with_hint(format!("Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.", other.name)));
+            }
+        }
+        for table in tables {
+            let write = transaction.write("TRUNCATE TABLE", table.id, table.version)?;
+            *write = crate::txn::PendingWrite { version: write.version, truncate: true, ..Default::default() };
+        }
+        Ok(Response::Complete("TRUNCATE TABLE".into()))
+    }
+
+    /// Statistics are kept by the writers of segments, so there is nothing to gather: names are checked.
+    pub(crate) fn analyze(&mut self, analyze: &Analyze) -> Result<Response, SqlError> {
+        if let Some(name) = &analyze.table_name {
+            let path = self.search_path();
+            let catalog = self.cell.get().catalog;
+            let resolver = Resolver { catalog: &catalog, search_path: &path };
+            if resolver.find_table(name)?.is_none() {
+                return Err(missing_relation(name));
+            }
+        }
+        Ok(Response::Complete("ANALYZE".into()))
+    }
+}

@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use parking_lot::RwLock;
+use quire_cache::{CacheOptions, PageCache};
+use quire_client::StorageClient;
+
+use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
+use crate::errors::{client_error, datafusion_error};
+use crate::functions;
+use crate::source::PageColumns;
+use crate::{EngineOptions, Session, SessionOptions, SqlError};
+
+/// The first superuser.
+pub(crate) const SUPERUSER: &str = "quire";
+
+/// A compute node's SQL engine: shared by all its sessions.
+pub struct Engine {
+    pub(crate) client: StorageClient,
+    pub(crate) source: Arc<PageColumns>,
+    runtime: Arc<RuntimeEnv>,
+    /// What every session's state begins as: configuration, functions, rules.
+    template: SessionState,
+    /// System schemas that do not depend on the session.
+    system: BTreeMap<String, Arc<dyn SchemaProvider>>,
+}
+
+impl Engine {
+    /// Opens the caches and prepares to talk to storage (which need not be reachable yet).
+    pub async fn start(options: EngineOptions) -> Result<Arc<Engine>, SqlError> {
+        let client = StorageClient::new(options.storage.clone());
+        let cache = CacheOptions {
+            dir: options.cache_dir.clone(),
+            memory_bytes: options.cache_memory_bytes,
+            disk_bytes: options.cache_disk_bytes,
+            name: "compute",
+        };
+        let cache = PageCache::open(cache, Arc::new(client.clone())).await;
+        let cache = cache.map_err(|e| SqlError::new("58030", format!("cannot open the page cache: {e}")))?;
+        let source = Arc::new(PageColumns::new(cache, client.clone()));
+        let consumers_shown = std::num::NonZeroUsize::new(5).expect("five is not zero");
+        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes as usize), consumers_shown);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(datafusion_error)?;
+        let (template, system) = template(&options, &runtime, &source)?;
+        Ok(Arc::new(Engine { client, source, runtime, template, system }))
+    }
+
+    /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.
+    pub fn session(self: &Arc<Self>, options: SessionOptions) -> Result<Session, SqlError> {
+        if options.user != SUPERUSER {
+            return Err(SqlError::new("28000", format!("role \"{}\" does not exist", options.user)));
+        }
+        if options.database != DATABASE {
+            return Err(SqlError::new("3D000", format!("database \"{}\" does not exist", options.database)));
+        }
+        Session::open(self.clone(), options)
+    }
+
+    /// True when storage answers a snapshot request now: readiness.
+    pub async fn ready(&self) -> Result<(), SqlError> {
+        self.client.snapshot().await.map(|_| ()).map_err(client_error)
+    }
+
+    /// A planner for one session, reading names from `cell`.
+    pub(crate) fn planner(&self, cell: &Arc<ScopeCell>) -> datafusion::common::Result<SessionContext> {
+        let database = Arc::new(Database { cell: cell.clone(), system: RwLock::new(self.system.clone()) });
+        let state = SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_session_id(format!("{:016x}", quire_kit::random::u64()))
+            .with_runtime_env(self.runtime.clone())
+            .with_catalog_list(Arc::new(Databases(database.clone())))
+            .build();
+        let context = SessionContext::new_with_state(state);
+        cell.set_state(context.state_weak_ref());
+        crate::system::register(&database, cell, &context)?;
+        Ok(context)
+    }
+}
+
+fn config(options: &EngineOptions) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(DATABASE, "public")
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_target_partitions(options.target_partitions.max(1));
+    let inner = config.options_mut();
+    inner.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    // 0.05 is numeric in Postgres, not double precision.
+    inner.sql_parser.parse_float_as_decimal = true;
+    // A filter pushed from a join to a scan is evaluated there, on every row.
+    inner.execution.parquet.pushdown_filters = true;
+    config
+}
+
+/// The state that sessions are cloned from, and the system schemas they share.
+#[allow(clippy::type_complexity)]
+fn template(
+    options: &EngineOptions,
+    runtime: &Arc<RuntimeEnv>,
+    source: &Arc<PageColumns>,
+) -> Result<(SessionState, BTreeMap<String, Arc<dyn SchemaProvider>>), SqlError> {
+    let cell = Arc::new(ScopeCell::new(source.clone()));
+    let database = Arc::new(Database { cell, system: RwLock::default() });
+    let state = SessionStateBuilder::new()
+        .with_config(config(options))
+        .with_runtime_env(runtime.clone())
+        .with_default_features()
+        .with_catalog_list(Arc::new(Databases(database.clone())))
+        .build();
+    let context = SessionContext::new_with_state(state);
+    datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider)
+        .map_err(|e| datafusion_error(*e))?;
+    functions::register(&context);
+    let system = database.system.read().clone();
+    Ok((context.state(), system))
+}

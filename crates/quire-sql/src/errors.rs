@@ -1,0 +1,240 @@
+//! Errors of the layers below, in Postgres' terms.
+
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use quire_client::ClientError;
+use quire_scan::ScanError;
+use quire_types::{Outcome, PageError, TableDef};
+
+use crate::SqlError;
+use crate::values::ValueError;
+
+impl From<ValueError> for SqlError {
+    fn from(error: ValueError) -> SqlError {
+        SqlError { detail: error.detail, hint: error.hint, ..SqlError::new(error.code, error.message) }
+    }
+}
+
+/// A page or delta that cannot be read.
+pub(crate) fn scan_error(error: ScanError) -> SqlError {
+    match error {
+        ScanError::Page(page) => page_error(&page),
+        ScanError::Delta { .. } => SqlError::new("58030", error.to_string()).with_hint("Retry; the storage nodes may be electing a leader."),
+        ScanError::Decode { .. } => SqlError::new("XX001", error.to_string()),
+        ScanError::Expression(error) => datafusion_error(error),
+        ScanError::Arrow(error) => datafusion_error(DataFusionError::ArrowError(Box::new(error), None)),
+    }
+}
+
+fn page_error(error: &PageError) -> SqlError {
+    match error {
+        PageError::Corrupt { .. } => SqlError::new("XX001", error.to_string()),
+        PageError::Missing { .. } => SqlError::new("58P01", error.to_string()),
+        PageError::Unavailable { .. } => {
+            SqlError::new("58030", error.to_string()).with_hint("Check that the storage nodes are running and reachable.")
+        }
+    }
+}
+
+/// Storage cannot be reached, or refused.
+pub(crate) fn client_error(error: ClientError) -> SqlError {
+    let message = error.to_string();
+    match error {
+        ClientError::Unknown(_) => SqlError::new("08007", message)
+            .with_hint("The transaction may or may not have been committed; look before running it again."),
+        ClientError::TooLarge { .. } => SqlError::new("54000", message),
+        _ => SqlError::new("58030", message).with_hint("Check that a majority of the storage nodes is running and reachable."),
+    }
+}
+
+/// What the log said to a transaction that it did not commit.
+pub(crate) fn outcome_error(outcome: &Outcome, tables: impl Fn(quire_types::TableId) -> Option<std::sync::Arc<TableDef>>) -> SqlError {
+    let retry = "The transaction might succeed if retried.";
+    let name = |id| tables(id).map_or_else(|| "?".to_string(), |t| t.name.clone());
+    let conflict = |detail: String| {
+        SqlError::new("40001", "could not serialize access due to concurrent update").with_detail(detail).with_hint(retry)
+    };
+    match outcome {
+        Outcome::Committed(_) => SqlError::internal("a committed transaction was reported as failed"),
+        Outcome::RowConflict { table, row } => conflict(format!("Row {row} of table \"{}\" was changed by another transaction.", name(*table))),
+        Outcome::KeyConflict { table, .. } => {
+            conflict(format!("A key of table \"{}\" was written by another transaction.", name(*table)))
+        }
+        Outcome::SchemaConflict { table } => {
+            conflict(format!("Table \"{}\" was altered, truncated or dropped by another transaction.", name(*table)))
+        }
+        Outcome::CatalogConflict(why) => conflict(format!("{why}.")),
+        Outcome::SnapshotTooOld => conflict("The transaction's snapshot is older than the log's memory of keys.".to_string()),
+        Outcome::FutureSnapshot => SqlError::internal("the snapshot is not in the log's past"),
+        Outcome::Refused(why) => SqlError::internal(format!("the log refused the transaction: {why}")),
+        Outcome::Stale => SqlError::internal("a transaction was answered as if it were a seal"),
+    }
+}
+
+/// True when a fresh snapshot may help.
+pub(crate) fn is_retryable(error: &SqlError) -> bool {
+    error.code == "40001"
+}
+
+/// 42601, with the position that the parser reports as line and column.
+pub(crate) fn parser_error(error: &ParserError, sql: &str) -> SqlError {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+        ParserError::RecursionLimitExceeded => return SqlError::new("54001", "statement is nested too deeply"),
+    };
+    let position = line_and_column(&text).and_then(|(line, column)| character_position(sql, line, column));
+    let found = text.split("found: ").nth(1).map(|f| f.split(" at Line").next().unwrap_or(f).trim().to_string());
+    let message = match found.as_deref() {
+        Some("EOF" | "") => "syntax error at end of input".to_string(),
+        Some(token) => format!("syntax error at or near \"{token}\""),
+        None => {
+            let plain = text.split(" at Line").next().unwrap_or(&text);
+            format!("syntax error: {plain}")
+        }
+    };
+    let mut out = SqlError::syntax(message);
+    if found.is_some() {
+        let expected = text.split(", found:").next().and_then(|e| e.strip_prefix("Expected: "));
+        out.detail = expected.map(|e| format!("Expected {e}."));
+    }
+    out.position = match found.as_deref() {
+        Some("EOF" | "") => Some(sql.chars().count() + 1),
+        _ => position,
+    };
+    out
+}
+
+fn line_and_column(text: &str) -> Option<(usize, usize)> {
+    let rest = text.rsplit_once("Line: ")?.1;
+    let (line, rest) = rest.split_once(", Column: ")?;
+    let column: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((line.trim().parse().ok()?, column.parse().ok()?))
+}
+
+pub(crate) fn character_position(sql: &str, line: usize, column: usize) -> Option<usize> {
+    let before: usize = sql.split_inclusive('\n').take(line.checked_sub(1)?).map(|l| l.chars().count()).sum();
+    Some(before + column)
+}
+
+/// An error of planning or execution.
+pub(crate) fn datafusion_error(error: DataFusionError) -> SqlError {
+    match error {
+        DataFusionError::Context(_, inner) => datafusion_error(*inner),
+        DataFusionError::Diagnostic(_, inner) => datafusion_error(*inner),
+        DataFusionError::Shared(inner) => shared_error(&inner),
+        DataFusionError::Collection(mut errors) if !errors.is_empty() => datafusion_error(errors.swap_remove(0)),
+        DataFusionError::SQL(error, _) => parser_error(&error, ""),
+        DataFusionError::External(error) => match error.downcast::<ScanError>() {
+            Ok(error) => scan_error(*error),
+            Err(error) => match error.downcast::<SqlError>() {
+                Ok(error) => *error,
+                Err(error) => SqlError::internal(error.to_string()),
+            },
+        },
+        other => shared_error(&other),
+    }
+}
+
+fn shared_error(error: &DataFusionError) -> SqlError {
+    match error {
+        DataFusionError::Context(_, inner) => shared_error(inner),
+        DataFusionError::Diagnostic(_, inner) => shared_error(inner),
+        DataFusionError::Shared(inner) => shared_error(inner),
+        DataFusionError::Collection(errors) if !errors.is_empty() => shared_error(&errors[0]),
+        DataFusionError::SchemaError(error, _) => schema_error(error),
+        DataFusionError::ArrowError(error, _) => arrow_message(&error.to_string()),
+        DataFusionError::ResourcesExhausted(message) => {
+            SqlError::new("53200", "out of memory").with_detail(message.clone()).with_hint("Raise --memory-limit, or ask for less at once.")
+        }
+        DataFusionError::NotImplemented(message) => SqlError::new("0A000", strip(message)),
+        DataFusionError::Plan(message) => plan_message(strip(message)),
+        DataFusionError::Execution(message) => arrow_message(message),
+        DataFusionError::External(error) => match error.downcast_ref::<SqlError>() {
+            Some(error) => error.clone(),
+            None => match error.downcast_ref::<ScanError>() {
+                Some(ScanError::Page(page)) => page_error(page),
+                Some(error @ ScanError::Decode { .. }) => SqlError::new("XX001", error.to_string()),
+                Some(ScanError::Expression(error)) => shared_error(error),
+                Some(error) => SqlError::new("58030", error.to_string()),
+                None => arrow_message(&error.to_string()),
+            },
+        },
+        other => arrow_message(&strip(&other.to_string())),
+    }
+}
+
+fn strip(message: &str) -> String {
+    message.split("\n\nbacktrace").next().unwrap_or(message).trim_end().to_string()
+}
+
+fn schema_error(error: &SchemaError) -> SqlError {
+    match error {
+        SchemaError::FieldNotFound { field, .. } => {
+            let name = field.relation.as_ref().map_or_else(|| format!("\"{}\"", field.name), |r| format!("{}.{}", r.table(), field.name));
+            SqlError::new("42703", format!("column {name} does not exist"))
+        }
+        SchemaError::AmbiguousReference { field } => SqlError::new("42702", format!("column reference \"{}\" is ambiguous", field.name)),
+        other => SqlError::new("42701", other.to_string()),
+    }
+}
+
+/// Planning errors arrive as text; the common ones get the code and words that Postgres has for them.
+fn plan_message(message: String) -> SqlError {
+    let lower = message.to_lowercase();
+    let quoted = |m: &str| m.split('\'').nth(1).map(str::to_string);
+    if lower.starts_with("table '") && lower.contains("not found") {
+        let full = quoted(&message).unwrap_or_default();
+        let name = full.strip_prefix("quire.").map(|n| n.strip_prefix("public.").unwrap_or(n).to_string()).unwrap_or(full);
+        return SqlError::new("42P01", format!("relation \"{name}\" does not exist"));
+    }
+    if lower.starts_with("failed to resolve schema") || lower.contains("schema not found") {
+        return SqlError::new("3F000", message);
+    }
+    if lower.starts_with("invalid function") || lower.contains("no function matches") {
+        let name = quoted(&message).unwrap_or_else(|| message.clone());
+        return SqlError::new("42883", format!("function {name} does not exist"))
+            .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.");
+    }
+    if lower.contains("must be in group by") || lower.contains("must appear in the group by") || lower.contains("could not be resolved from available columns") {
+        return SqlError::new("42803", message);
+    }
+    if lower.contains("cannot coerce") || lower.contains("cannot infer common argument type") || lower.contains("there isn't result type") || lower.contains("coercion from") {
+        return SqlError::new("42883", message);
+    }
+    if lower.contains("column count") || lower.contains("number of columns") || lower.contains("inconsistent data length") {
+        return SqlError::syntax(message);
+    }
+    if lower.contains("type mismatch") || lower.contains("cannot cast") || lower.contains("unsupported cast") {
+        return SqlError::new("42846", message);
+    }
+    SqlError::new("42000", message)
+}
+
+/// Run-time errors arrive as text too.
+fn arrow_message(message: &str) -> SqlError {
+    let text = strip(message);
+    let text = ["Arrow error: ", "Execution error: ", "Compute error: ", "Divide by zero error", "Arithmetic overflow: "]
+        .iter()
+        .fold(text, |t, prefix| if *prefix == "Divide by zero error" { t } else { t.strip_prefix(prefix).map(str::to_string).unwrap_or(t) });
+    let lower = text.to_lowercase();
+    if lower.contains("divide by zero") || lower.contains("division by zero") {
+        return SqlError::new("22012", "division by zero");
+    }
+    if lower.contains("overflow") || lower.contains("out of range") || lower.contains("too large to store") {
+        return SqlError::new("22003", "numeric value out of range").with_detail(text);
+    }
+    if lower.contains("cannot cast string") || lower.contains("cast error") || lower.contains("error parsing") || lower.contains("parser error") {
+        return SqlError::new("22P02", text);
+    }
+    if lower.contains("resources exhausted") {
+        return SqlError::new("53200", "out of memory").with_detail(text);
+    }
+    if lower.contains("no space left") {
+        return SqlError::new("53100", "disk full").with_detail(text);
+    }
+    if lower.contains("more than one row") || lower.contains("returned more than") {
+        return SqlError::new("21000", "more than one row returned by a subquery used as an expression");
+    }
+    SqlError::internal(text)
+}

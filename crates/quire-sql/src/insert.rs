@@ -1,0 +1,244 @@
+//! INSERT: a query's rows, brought to the table's columns and written.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::DFSchema;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Insert, ObjectName, SelectItem, SetExpr, Statement, TableObject, Value};
+use futures::StreamExt;
+use quire_types::{ColumnDef, ConstraintKind, TableDef};
+
+use crate::catalog::DATABASE;
+use crate::errors::datafusion_error;
+use crate::names::{Resolver, fold};
+use crate::query::Query;
+use crate::txn::{PendingWrite, Transaction};
+use crate::write::{Check, TableWriter, WriteTarget};
+use crate::{Response, Session, SqlError, bind, query, values};
+
+impl Session {
+    /// The table that an INSERT names, at the current scope.
+    pub(crate) fn insert_table(&self, insert: &Insert) -> Result<Arc<TableDef>, SqlError> {
+        let TableObject::TableName(name) = &insert.table else { return Err(SqlError::unsupported("INSERT INTO a function or query")) };
+        let path = self.search_path();
+        let catalog = self.cell.get().catalog;
+        Resolver { catalog: &catalog, search_path: &path }.table(name)
+    }
+
+    pub(crate) async fn insert(&mut self, insert: Insert, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        for (given, what) in [
+            (insert.on.is_some(), "INSERT ... ON CONFLICT"),
+            (insert.returning.is_some(), "INSERT ... RETURNING"),
+            (insert.overwrite || insert.replace_into || insert.ignore || insert.or.is_some(), "this form of INSERT"),
+        ] {
+            if given {
+                return Err(SqlError::unsupported(what));
+            }
+        }
+        let table = self.insert_table(&insert)?;
+        let mut targets = named_columns(&table, &insert.columns)?;
+        let Some(mut source) = insert.source else {
+            let empty = self.default_row(&table).await?;
+            let rows = self.insert_batches(&table, vec![empty], "INSERT", transaction).await?;
+            return Ok(Response::Complete(format!("INSERT 0 {rows}")));
+        };
+        if let SetExpr::Values(rows) = source.body.as_mut() {
+            for row in &mut rows.rows {
+                if row.len() > targets.len() {
+                    return Err(SqlError::syntax("INSERT has more expressions than target columns"));
+                }
+                if row.len() < targets.len() && !insert.columns.is_empty() {
+                    return Err(SqlError::syntax("INSERT has more target columns than expressions"));
+                }
+                for (expr, &target) in row.iter_mut().zip(&targets) {
+                    fill_default(expr, &table.columns[target])?;
+                }
+            }
+        }
+        let query = query::plan(&self.context, bind::prepare_expressions(Statement::Query(source))?).await?;
+        let given = query.columns.len();
+        if given > targets.len() {
+            return Err(SqlError::syntax("INSERT has more expressions than target columns"));
+        }
+        if given < targets.len() {
+            if !insert.columns.is_empty() {
+                return Err(SqlError::syntax("INSERT has more target columns than expressions"));
+            }
+            targets.truncate(given);
+        }
+        let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
+        Ok(Response::Complete(format!("INSERT 0 {rows}")))
+    }
+
+    /// Writes a query's rows; `targets` are the table positions of the query's columns.
+    pub(crate) async fn insert_query(
+        &mut self,
+        table: &Arc<TableDef>,
+        targets: Vec<usize>,
+        query: Query,
+        what: &str,
+        transaction: &mut Transaction,
+    ) -> Result<u64, SqlError> {
+        let mut writer = self.writer(table, what, transaction)?;
+        let (_, mut stream) = query::start(&self.context, &query.plan).await?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(datafusion_error)?;
+            if batch.num_rows() > 0 {
+                let rows = self.complete(table, &targets, &batch).await?;
+                writer.push(rows).await?;
+            }
+        }
+        self.finish_write(table, writer, what, transaction).await
+    }
+
+    async fn insert_batches(
+        &mut self,
+        table: &Arc<TableDef>,
+        batches: Vec<RecordBatch>,
+        what: &str,
+        transaction: &mut Transaction,
+    ) -> Result<u64, SqlError> {
+        let mut writer = self.writer(table, what, transaction)?;
+        for batch in batches {
+            writer.push(batch).await?;
+        }
+        self.finish_write(table, writer, what, transaction).await
+    }
+
+    /// A writer that begins with what the transaction has already written to the table.
+    pub(crate) fn writer(&self, table: &Arc<TableDef>, what: &str, transaction: &mut Transaction) -> Result<TableWriter, SqlError> {
+        let committed = transaction.view().tables.get(&table.id).cloned().unwrap_or_default();
+        let target = WriteTarget {
+            table: table.clone(),
+            checks: self.compile_checks(table)?,
+            committed,
+            lsn: transaction.view().lsn,
+            client: self.engine.client.clone(),
+            source: self.engine.source.clone(),
+        };
+        let write: PendingWrite = transaction.write(what, table.id, table.version)?.clone();
+        TableWriter::new(Arc::new(target), write)
+    }
+
+    pub(crate) async fn finish_write(
+        &self,
+        table: &TableDef,
+        writer: TableWriter,
+        what: &str,
+        transaction: &mut Transaction,
+    ) -> Result<u64, SqlError> {
+        let (write, rows) = writer.finish().await?;
+        *transaction.write(what, table.id, table.version)? = write;
+        Ok(rows)
+    }
+
+    /// A query's batch as rows of the table: coerced, and the columns that it does not give filled with their defaults.
+    pub(crate) async fn complete(&self, table: &TableDef, targets: &[usize], batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let rows = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.columns.len());
+        for (position, column) in table.columns.iter().enumerate() {
+            columns.push(match targets.iter().position(|t| *t == position) {
+                Some(source) => {
+                    let schema = batch.schema();
+                    values::coerce(batch.column(source).clone(), schema.field(source), column, &table.name)?
+                }
+                None => self.default_values(table, column, rows).await?,
+            });
+        }
+        RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+    }
+
+    /// A column's default for so many new rows.
+    pub(crate) async fn default_values(&self, table: &TableDef, column: &ColumnDef, rows: usize) -> Result<ArrayRef, SqlError> {
+        let Some(default) = &column.default else { return Ok(new_null_array(&column.ty.arrow(), rows)) };
+        let state = self.context.state();
+        let schema = DFSchema::empty();
+        let expr = bind::prepare_sql_expression(default)?;
+        let logical = state.create_logical_expr(&expr.to_string(), &schema).map_err(datafusion_error)?;
+        let physical = state.create_physical_expr(logical, &schema).map_err(datafusion_error)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).map_err(|e| SqlError::internal(e.to_string()))?;
+        let array = physical.evaluate(&empty).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?;
+        let field = Field::new(&column.name, array.data_type().clone(), true);
+        Ok(values::coerce(array, &field, column, &table.name)?)
+    }
+
+    async fn default_row(&self, table: &TableDef) -> Result<RecordBatch, SqlError> {
+        let mut columns = vec![];
+        for column in &table.columns {
+            columns.push(self.default_values(table, column, 1).await?);
+        }
+        RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+    }
+
+    /// The table's CHECK constraints, ready to evaluate.
+    pub(crate) fn compile_checks(&self, table: &TableDef) -> Result<Vec<Check>, SqlError> {
+        let state = self.context.state();
+        let schema = DFSchema::try_from(table.arrow_schema().as_ref().clone()).map_err(datafusion_error)?;
+        let mut checks = vec![];
+        for constraint in &table.constraints {
+            if let ConstraintKind::Check(sql) = &constraint.kind {
+                let expr = bind::prepare_sql_expression(sql)?;
+                let logical = state.create_logical_expr(&expr.to_string(), &schema).map_err(datafusion_error)?;
+                let expr = state.create_physical_expr(logical, &schema).map_err(datafusion_error)?;
+                let ty = expr.data_type(schema.as_arrow()).map_err(datafusion_error)?;
+                if ty != arrow::datatypes::DataType::Boolean {
+                    return Err(SqlError::new("42804", "argument of CHECK must be type boolean"));
+                }
+                checks.push(Check { name: constraint.name.clone(), expr });
+            }
+        }
+        Ok(checks)
+    }
+
+    /// `INSERT INTO t SELECT * FROM t` and the like read this.
+    pub(crate) fn select_all(table: &TableDef, schema: &str, columns: &[usize]) -> Statement {
+        let items = columns.iter().map(|&c| SelectItem::UnnamedExpr(Expr::Identifier(Ident::with_quote('"', &table.columns[c].name))));
+        let items: Vec<String> = items.map(|i| i.to_string()).collect();
+        let name = ObjectName::from(vec![
+            Ident::with_quote('"', DATABASE),
+            Ident::with_quote('"', schema),
+            Ident::with_quote('"', &table.name),
+        ]);
+        let sql = format!("SELECT {} FROM {name}", items.join(", "));
+        let mut parsed = crate::parse::parse(&sql).unwrap_or_default();
+        parsed.pop().map_or_else(|| unreachable!("a quoted select always parses"), |p| p.statement)
+    }
+}
+
+/// The table positions of a column list; all columns when there is none.
+pub(crate) fn named_columns(table: &TableDef, names: &[ObjectName]) -> Result<Vec<usize>, SqlError> {
+    let idents: Vec<String> = names.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).map(fold)).collect();
+    column_positions(table, &idents)
+}
+
+/// Likewise, for plain names. 42703, 42701.
+pub(crate) fn column_positions(table: &TableDef, names: &[String]) -> Result<Vec<usize>, SqlError> {
+    if names.is_empty() {
+        return Ok((0..table.columns.len()).collect());
+    }
+    let mut positions = vec![];
+    for name in names {
+        let found = table.column_index(name);
+        let position = found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
+        if positions.contains(&position) {
+            return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+        positions.push(position);
+    }
+    Ok(positions)
+}
+
+/// `DEFAULT` among VALUES stands for the column's default.
+fn fill_default(expr: &mut Expr, column: &ColumnDef) -> Result<(), SqlError> {
+    let is_default = matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
+    if is_default {
+        *expr = match &column.default {
+            Some(sql) => bind::prepare_sql_expression(sql)?,
+            None => Expr::Value(Value::Null.into()),
+        };
+    }
+    Ok(())
+}

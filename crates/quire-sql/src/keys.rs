@@ -1,0 +1,213 @@
+//! Unique keys: are new ones distinct, and are they free at the snapshot? The log certifies the rest.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Scalar};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cmp;
+use arrow::compute::{and, filter_record_batch};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::common::ScalarValue;
+use quire_scan::{ColumnSource, datum_scalar};
+use quire_types::{ColumnId, KeyAssert, RowIds, SegmentMeta, TableDef};
+use roaring::RoaringTreemap;
+
+use crate::SqlError;
+use crate::errors::scan_error;
+use crate::values;
+
+/// One unique constraint of a table, with its columns' positions.
+pub(crate) struct UniqueKey {
+    pub(crate) ordinal: u32,
+    pub(crate) name: String,
+    pub(crate) positions: Vec<usize>,
+    converter: RowConverter,
+}
+
+impl UniqueKey {
+    /// The unique constraints of a table.
+    pub(crate) fn of(table: &TableDef) -> Result<Vec<UniqueKey>, SqlError> {
+        table
+            .unique_keys()
+            .map(|(ordinal, name, columns)| {
+                let positions = columns.iter().map(|id| position(table, *id)).collect::<Result<Vec<_>, _>>()?;
+                let fields = positions.iter().map(|&p| SortField::new(table.columns[p].ty.arrow())).collect();
+                Ok(UniqueKey { ordinal, name: name.to_string(), positions, converter: RowConverter::new(fields).map_err(arrow_error)? })
+            })
+            .collect()
+    }
+
+    /// The key columns of the rows that have no NULL among them.
+    pub(crate) fn columns(&self, rows: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let keys = rows.project(&self.positions).map_err(arrow_error)?;
+        if keys.columns().iter().all(|c| c.null_count() == 0) {
+            return Ok(keys);
+        }
+        let mut valid = BooleanBuffer::new_set(keys.num_rows());
+        for nulls in keys.columns().iter().filter_map(|c| c.nulls()) {
+            valid = &valid & nulls.inner();
+        }
+        filter_record_batch(&keys, &BooleanArray::new(valid, None)).map_err(arrow_error)
+    }
+
+    fn rows(&self, keys: &RecordBatch) -> Result<Rows, SqlError> {
+        self.converter.convert_columns(keys.columns()).map_err(arrow_error)
+    }
+
+    /// Claims for the commit.
+    pub(crate) fn asserts(&self, keys: &RecordBatch) -> Result<Vec<KeyAssert>, SqlError> {
+        let rows = self.rows(keys)?;
+        Ok(rows.iter().map(|row| KeyAssert { constraint: self.ordinal, hash: quire_types::page_checksum(row.as_ref()) }).collect())
+    }
+
+    /// The position of a row whose key an earlier row has; `sorted`: equal keys are neighbours.
+    pub(crate) fn duplicate_within(&self, keys: &RecordBatch, sorted: bool) -> Result<Option<usize>, SqlError> {
+        if sorted {
+            return adjacent_duplicate(keys);
+        }
+        let rows = self.rows(keys)?;
+        let mut seen = HashSet::with_capacity(rows.num_rows());
+        Ok(rows.iter().position(|row| !seen.insert(row)))
+    }
+
+    /// The position of a new key that is among `existing` (rows of the table).
+    pub(crate) fn duplicate_among(&self, keys: &RecordBatch, existing: &RecordBatch) -> Result<Option<usize>, SqlError> {
+        let existing = self.rows(&self.columns(existing)?)?;
+        let set: HashSet<_> = existing.iter().collect();
+        let new = self.rows(keys)?;
+        Ok(new.iter().position(|row| set.contains(&row)))
+    }
+
+    /// A new key that is in a segment, described; `deleted` rows do not count.
+    pub(crate) async fn find_in_segment(
+        &self,
+        table: &TableDef,
+        keys: &RecordBatch,
+        segment: &Arc<SegmentMeta>,
+        deleted: Option<&RoaringTreemap>,
+        source: &dyn ColumnSource,
+    ) -> Result<Option<String>, SqlError> {
+        let mut first_row = 0u64;
+        for (row_group, meta) in segment.row_groups.iter().enumerate() {
+            let base = first_row;
+            first_row += u64::from(meta.rows);
+            let Some(candidates) = self.within_bounds(table, keys, segment, row_group)? else { continue };
+            let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
+            let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
+            let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
+            let live = match deleted.filter(|d| !d.is_empty()) {
+                Some(deleted) => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
+                None => None,
+            };
+            let set_rows = self.converter.convert_columns(&columns).map_err(arrow_error)?;
+            let wanted = self.rows(&candidates)?;
+            let wanted_set: std::collections::HashMap<_, usize> = wanted.iter().enumerate().map(|(i, r)| (r, i)).collect();
+            for (i, row) in set_rows.iter().enumerate() {
+                if let Some(&position) = wanted_set.get(&row)
+                    && live.as_ref().is_none_or(|live| live.value(i))
+                    && columns.iter().all(|c| c.is_valid(i))
+                {
+                    return Ok(Some(self.describe(table, &candidates, position)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The new keys that the bounds of a row group's first key column do not exclude; `None` when all are.
+    fn within_bounds(
+        &self,
+        table: &TableDef,
+        keys: &RecordBatch,
+        segment: &SegmentMeta,
+        row_group: usize,
+    ) -> Result<Option<RecordBatch>, SqlError> {
+        let column = &table.columns[self.positions[0]];
+        let Some(ordinal) = segment.column_ordinal(column.id) else { return Ok(None) };
+        let page = &segment.row_groups[row_group].pages[ordinal];
+        let bound = |datum: &Option<_>| -> Option<Scalar<ArrayRef>> {
+            let scalar: ScalarValue = datum_scalar(Some(datum.as_ref()?), &column.ty.arrow())?;
+            scalar.to_scalar().ok()
+        };
+        let (Some(min), Some(max)) = (bound(&page.min), bound(&page.max)) else { return Ok(Some(keys.clone())) };
+        let first = keys.column(0);
+        let above = cmp::gt_eq(first, &min).map_err(arrow_error)?;
+        let below = cmp::lt_eq(first, &max).map_err(arrow_error)?;
+        let inside = and(&above, &below).map_err(arrow_error)?;
+        if inside.true_count() == 0 {
+            return Ok(None);
+        }
+        filter_record_batch(keys, &inside).map(Some).map_err(arrow_error)
+    }
+
+    /// `Key (a, b)=(1, x) already exists.`
+    pub(crate) fn describe(&self, table: &TableDef, keys: &RecordBatch, row: usize) -> String {
+        let names: Vec<&str> = self.positions.iter().map(|&p| table.columns[p].name.as_str()).collect();
+        let values: Vec<String> = self
+            .positions
+            .iter()
+            .zip(keys.columns())
+            .map(|(&p, column)| {
+                let mut text = Vec::new();
+                values::write_text(column, row, table.columns[p].ty, &mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
+            .collect();
+        format!("Key ({})=({}) already exists.", names.join(", "), values.join(", "))
+    }
+
+    /// 23505.
+    pub(crate) fn violation(&self, table: &TableDef, detail: String) -> SqlError {
+        SqlError::new("23505", format!("duplicate key value violates unique constraint \"{}\"", self.name))
+            .with_detail(detail)
+            .on_table(&table.name)
+            .on_constraint(&self.name)
+    }
+}
+
+fn position(table: &TableDef, id: ColumnId) -> Result<usize, SqlError> {
+    table.columns.iter().position(|c| c.id == id).ok_or_else(|| SqlError::internal(format!("table {} has a key on a column it lacks", table.name)))
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
+    SqlError::internal(format!("cannot encode keys: {error}"))
+}
+
+fn adjacent_duplicate(keys: &RecordBatch) -> Result<Option<usize>, SqlError> {
+    let rows = keys.num_rows();
+    if rows < 2 {
+        return Ok(None);
+    }
+    let mut equal: Option<BooleanBuffer> = None;
+    for column in keys.columns() {
+        let same = cmp::eq(&column.slice(0, rows - 1), &column.slice(1, rows - 1)).map_err(arrow_error)?;
+        equal = Some(match equal {
+            Some(equal) => &equal & same.values(),
+            None => same.values().clone(),
+        });
+    }
+    Ok(equal.and_then(|e| e.set_indices().next()).map(|i| i + 1))
+}
+
+/// Which rows of a row group are not deleted.
+async fn live_rows(
+    segment: &Arc<SegmentMeta>,
+    row_group: usize,
+    first_row: u64,
+    rows: u64,
+    deleted: &RoaringTreemap,
+    source: &dyn ColumnSource,
+) -> Result<BooleanBuffer, SqlError> {
+    let mut live = BooleanBufferBuilder::new(rows as usize);
+    match segment.row_ids {
+        RowIds::Base(base) => (0..rows).for_each(|i| live.append(!deleted.contains(base.0 + first_row + i))),
+        RowIds::Column => {
+            let ids = source.row_ids(segment, row_group).await.map_err(scan_error)?;
+            let ids = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&ids);
+            ids.values().iter().for_each(|id| live.append(!deleted.contains(*id as u64)));
+        }
+    }
+    Ok(live.finish())
+}

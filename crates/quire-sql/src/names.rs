@@ -1,0 +1,216 @@
+//! Names in statements: folding, resolving against the search path, naming result columns as Postgres does.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement,
+};
+use quire_types::{Catalog, SchemaDef, TableDef, ViewDef};
+
+use crate::SqlError;
+use crate::catalog::DATABASE;
+
+/// An identifier as Postgres folds it: lower case unless quoted.
+pub(crate) fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// `schema.name` or `name`: the parts, folded. A leading database name must be ours.
+pub(crate) fn split(name: &ObjectName) -> Result<(Option<String>, String), SqlError> {
+    let parts = name.0.iter().map(|part| match part {
+        ObjectNamePart::Identifier(ident) => Ok(fold(ident)),
+        ObjectNamePart::Function(f) => Err(SqlError::syntax(format!("syntax error at or near \"{f}\""))),
+    });
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let name_part = parts.pop().ok_or_else(|| SqlError::syntax("a name is missing"))?;
+    let schema = parts.pop();
+    match parts.pop() {
+        Some(database) if database != DATABASE || !parts.is_empty() => {
+            Err(SqlError::new("0A000", format!("cross-database references are not implemented: {name}")))
+        }
+        _ => Ok((schema, name_part)),
+    }
+}
+
+/// Where unqualified names are looked up and made.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) search_path: &'a [String],
+}
+
+impl Resolver<'_> {
+    /// The schema that a new object goes to.
+    pub(crate) fn target_schema(&self, schema: Option<&str>) -> Result<Arc<SchemaDef>, SqlError> {
+        match schema {
+            Some(name @ ("pg_catalog" | "information_schema")) => {
+                Err(SqlError::new("42501", format!("permission denied for schema {name}")).with_detail("System catalogs cannot be changed."))
+            }
+            Some(name) => {
+                let found = self.catalog.schema_by_name(name).cloned();
+                found.ok_or_else(|| SqlError::new("3F000", format!("schema \"{name}\" does not exist")))
+            }
+            None => {
+                let found = self.search_path.iter().find_map(|s| self.catalog.schema_by_name(s)).cloned();
+                found.ok_or_else(|| SqlError::new("3F000", "no schema has been selected to create in"))
+            }
+        }
+    }
+
+    fn schemas(&self, schema: Option<&str>) -> Vec<Arc<SchemaDef>> {
+        let lookup = |name: &str| self.catalog.schema_by_name(name).cloned();
+        match schema {
+            Some(name) => lookup(name).into_iter().collect(),
+            None => self.search_path.iter().filter_map(|s| lookup(s)).collect(),
+        }
+    }
+
+    /// The table of that name, if there is one.
+    pub(crate) fn find_table(&self, name: &ObjectName) -> Result<Option<Arc<TableDef>>, SqlError> {
+        let (schema, name) = split(name)?;
+        Ok(self.schemas(schema.as_deref()).iter().find_map(|s| self.catalog.table_by_name(s.id, &name)).cloned())
+    }
+
+    /// The view of that name, if there is one.
+    pub(crate) fn find_view(&self, name: &ObjectName) -> Result<Option<Arc<ViewDef>>, SqlError> {
+        let (schema, name) = split(name)?;
+        Ok(self.schemas(schema.as_deref()).iter().find_map(|s| self.catalog.view_by_name(s.id, &name)).cloned())
+    }
+
+    /// The table of that name; 42P01, or 42809 when it is a view.
+    pub(crate) fn table(&self, name: &ObjectName) -> Result<Arc<TableDef>, SqlError> {
+        if let Some(table) = self.find_table(name)? {
+            return Ok(table);
+        }
+        if self.find_view(name)?.is_some() {
+            return Err(SqlError::new("42809", format!("\"{}\" is not a table", split(name)?.1)).with_detail("It is a view."));
+        }
+        Err(missing_relation(name))
+    }
+}
+
+/// 42P01.
+pub(crate) fn missing_relation(name: &ObjectName) -> SqlError {
+    let shown = split(name).map(|(schema, name)| schema.map_or(name.clone(), |s| format!("{s}.{name}"))).unwrap_or_else(|_| name.to_string());
+    SqlError::new("42P01", format!("relation \"{shown}\" does not exist"))
+}
+
+/// The outermost SELECT of a query: the one that names the columns.
+fn leading_select(query: &mut Query) -> Option<&mut Select> {
+    let mut body = query.body.as_mut();
+    loop {
+        match body {
+            SetExpr::Select(select) => return Some(select),
+            SetExpr::Query(query) => body = query.body.as_mut(),
+            SetExpr::SetOperation { left, .. } => body = left.as_mut(),
+            _ => return None,
+        }
+    }
+}
+
+/// Gives result columns the names that Postgres gives them, and the planner names that are unique.
+///
+/// Returns, for each item of the outermost select list, the name to show; `None` for an item that keeps the planner's
+/// (plain columns and wildcards).
+pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
+    let Statement::Query(query) = statement else { return vec![] };
+    let is_set_operation = matches!(query.body.as_ref(), SetExpr::SetOperation { .. });
+    let Some(select) = leading_select(query) else { return vec![] };
+    let mut seen = std::collections::HashSet::new();
+    let mut names = Vec::with_capacity(select.projection.len());
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let shown = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                let name = column_name(expr);
+                if plain && seen.insert(expr.to_string()) {
+                    // Keeps its name; ORDER BY and set operations go on finding it.
+                    Some(name)
+                } else if is_set_operation {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("{name}:{i}")) };
+                    Some(name)
+                } else {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("{name}:{i}")) };
+                    Some(name)
+                }
+            }
+            SelectItem::ExprWithAlias { alias, .. } => {
+                let name = fold(alias);
+                if !seen.insert(name.clone()) {
+                    *alias = Ident::with_quote('"', format!("{name}:{i}"));
+                }
+                Some(name)
+            }
+            _ => None,
+        };
+        names.push(shown);
+    }
+    names
+}
+
+/// The name Postgres gives an unnamed select item (`FigureColname` in its parser).
+fn column_name(expr: &Expr) -> String {
+    figure(expr).unwrap_or_else(|| "?column?".to_string())
+}
+
+fn figure(expr: &Expr) -> Option<String> {
+    Some(match expr {
+        Expr::Identifier(ident) => fold(ident),
+        Expr::CompoundIdentifier(parts) => fold(parts.last()?),
+        Expr::Function(function) => match function.name.0.last()? {
+            ObjectNamePart::Identifier(ident) => fold(ident),
+            ObjectNamePart::Function(_) => return None,
+        },
+        Expr::Cast { expr, data_type, .. } => figure(expr).unwrap_or_else(|| type_name(&data_type.to_string().to_lowercase())),
+        Expr::TypedString(typed) => type_name(&typed.data_type.to_string().to_lowercase()),
+        Expr::Nested(inner) => return figure(inner),
+        Expr::Collate { expr, .. } => return figure(expr),
+        Expr::Case { else_result, .. } => else_result.as_ref().and_then(|e| figure(e)).unwrap_or_else(|| "case".into()),
+        Expr::Exists { .. } => "exists".into(),
+        Expr::Subquery(query) => {
+            let mut query = query.clone();
+            let select = leading_select(&mut query)?;
+            match select.projection.first()? {
+                SelectItem::UnnamedExpr(expr) => return figure(expr),
+                SelectItem::ExprWithAlias { alias, .. } => fold(alias),
+                _ => return None,
+            }
+        }
+        Expr::Extract { .. } => "extract".into(),
+        Expr::Substring { .. } => "substring".into(),
+        Expr::Trim { .. } => "btrim".into(),
+        Expr::Position { .. } => "position".into(),
+        Expr::Overlay { .. } => "overlay".into(),
+        Expr::Ceil { .. } => "ceil".into(),
+        Expr::Floor { .. } => "floor".into(),
+        Expr::Array(_) => "array".into(),
+        Expr::Tuple(_) => "row".into(),
+        Expr::Interval(_) => "interval".into(),
+        Expr::Value(value) => match value.value {
+            datafusion::sql::sqlparser::ast::Value::Boolean(_) => "bool".into(),
+            _ => return None,
+        },
+        Expr::AtTimeZone { .. } => "timezone".into(),
+        _ => return None,
+    })
+}
+
+fn type_name(data_type: &str) -> String {
+    let base = data_type.split('(').next().unwrap_or(data_type).trim();
+    match base {
+        "int" | "integer" | "int4" => "int4",
+        "bigint" | "int8" => "int8",
+        "smallint" | "int2" => "int2",
+        "real" | "float4" => "float4",
+        "double precision" | "float8" | "double" | "float" => "float8",
+        "decimal" | "numeric" => "numeric",
+        "boolean" | "bool" => "bool",
+        "character varying" | "varchar" => "varchar",
+        "character" | "char" => "bpchar",
+        "timestamp with time zone" | "timestamptz" => "timestamptz",
+        "timestamp without time zone" | "timestamp" => "timestamp",
+        other => other,
+    }
+    .to_string()
+}
+

@@ -1,0 +1,137 @@
+//! Running a query: plan, execute, convert to the types that go over the wire.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StringViewBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as PlannerStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use quire_types::{FIELD_COLUMN_ID, SqlType};
+
+use crate::errors::datafusion_error;
+use crate::names::name_columns;
+use crate::{OutputColumn, SqlError, WireType};
+
+/// A planned query.
+pub(crate) struct Query {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) columns: Arc<Vec<OutputColumn>>,
+}
+
+/// Plans a query (anything with rows that the planner itself understands).
+pub(crate) async fn plan(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
+    let names = name_columns(&mut statement);
+    let plan = logical_plan(context, statement).await?;
+    let columns = output_columns(plan.schema().as_arrow(), &names);
+    Ok(Query { plan, columns: Arc::new(columns) })
+}
+
+/// Plans a statement, and refuses what would bypass the session (DDL and DML that the planner would run itself).
+pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    let state = context.state();
+    let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await.map_err(datafusion_error)?;
+    match &plan {
+        LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
+            Err(SqlError::unsupported("this statement"))
+        }
+        _ => Ok(plan),
+    }
+}
+
+/// Optimizes and starts a plan.
+pub(crate) async fn start(context: &SessionContext, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
+    let state = context.state();
+    let physical = state.create_physical_plan(plan).await.map_err(datafusion_error)?;
+    let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
+    Ok((physical, stream))
+}
+
+/// What the client is told about a result's columns. `names` are by select item; see [`name_columns`].
+fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<OutputColumn> {
+    // Items before a wildcard count from the left, items after it from the right.
+    let wildcards = names.iter().filter(|n| n.is_none()).count();
+    let first_wildcard = names.iter().position(Option::is_none).unwrap_or(names.len());
+    let total = schema.fields().len();
+    let name_of = |i: usize| -> Option<&String> {
+        if wildcards == 0 {
+            return (names.len() == total).then(|| names[i].as_ref())?;
+        }
+        if i < first_wildcard {
+            return names[i].as_ref();
+        }
+        let from_right = total - i;
+        if wildcards == 1 && from_right <= names.len().saturating_sub(first_wildcard + 1) {
+            return names[names.len() - from_right].as_ref();
+        }
+        None
+    };
+    schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, field)| {
+            let name = name_of(i).cloned().unwrap_or_else(|| field.name().split_once(':').map_or(field.name().as_str(), |(n, _)| n).to_string());
+            let column_number = field.metadata().get(FIELD_COLUMN_ID).and_then(|id| id.parse().ok()).unwrap_or(0);
+            OutputColumn { name, ty: wire_type(field), table_oid: 0, column_number }
+        })
+        .collect()
+}
+
+/// The wire's type for a field of a plan.
+pub(crate) fn wire_type(field: &Field) -> WireType {
+    match field.data_type() {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
+            WireType::Array(SqlType::of_field(item).unwrap_or(SqlType::Text))
+        }
+        _ => WireType::Scalar(SqlType::of_field(field).unwrap_or(SqlType::Text)),
+    }
+}
+
+/// The Arrow type that the wire's type documents.
+pub(crate) fn wire_arrow(ty: WireType) -> DataType {
+    match ty {
+        WireType::Scalar(ty) => ty.arrow(),
+        WireType::Array(ty) => DataType::List(Arc::new(Field::new("item", ty.arrow(), true))),
+        WireType::Oid => DataType::Int64,
+        WireType::Name | WireType::QuotedChar | WireType::Unknown => DataType::Utf8View,
+    }
+}
+
+/// Converts a batch of a plan's output to the documented Arrow types.
+pub(crate) fn to_wire(batch: &RecordBatch, columns: &[OutputColumn]) -> Result<RecordBatch, SqlError> {
+    let arrays = batch.columns().iter().zip(columns).map(|(array, column)| to_wire_array(array, &wire_arrow(column.ty)));
+    let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
+    let fields: Vec<Field> = columns.iter().zip(&arrays).map(|(c, a)| Field::new(&c.name, a.data_type().clone(), true)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(|e| SqlError::internal(e.to_string()))
+}
+
+fn to_wire_array(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, SqlError> {
+    if array.data_type() == wanted {
+        return Ok(array.clone());
+    }
+    match array.data_type() {
+        DataType::Struct(_) | DataType::Map(_, _) | DataType::Union(_, _) | DataType::RunEndEncoded(_, _) => as_text(array),
+        DataType::Duration(_) => cast(array, wanted).or_else(|_| as_text(array).map_err(|e| arrow::error::ArrowError::CastError(e.message))).map_err(cast_error),
+        _ => cast(array, wanted).map_err(cast_error),
+    }
+}
+
+fn cast_error(error: arrow::error::ArrowError) -> SqlError {
+    SqlError::new("22003", format!("a result cannot be shown: {error}"))
+}
+
+fn as_text(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
+    let formatter = ArrayFormatter::try_new(array, &FormatOptions::default()).map_err(cast_error)?;
+    let mut out = StringViewBuilder::with_capacity(array.len());
+    for i in 0..array.len() {
+        if array.is_null(i) { out.append_null() } else { out.append_value(formatter.value(i).to_string()) }
+    }
+    Ok(Arc::new(out.finish()))
+}

@@ -1,0 +1,583 @@
+//! A connection's state, and which way each statement goes.
+
+use std::sync::Arc;
+
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::{
+    ObjectType, ResetStatement, Set, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
+};
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use quire_kit::{Shutdown, clock};
+use quire_types::{Isolation, View};
+
+use crate::catalog::{DATABASE, ScopeCell};
+use crate::errors::{client_error, is_retryable, outcome_error};
+use crate::names::Resolver;
+use crate::parse::is_copy_in;
+use crate::settings::Settings;
+use crate::txn::Transaction;
+use crate::{
+    Engine, Notice, OutputColumn, ParamValue, Parsed, Prepared, Response, Rows, SessionOptions, SqlError, TransactionStatus, WireType, bind, parse,
+    query, show,
+};
+
+/// Fresh snapshots that a single statement is tried on before its client is told of the conflict.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Cancels what a session is doing, from elsewhere. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct CancelHandle {
+    running: Arc<Mutex<Shutdown>>,
+}
+
+impl CancelHandle {
+    /// The running statement, if any, ends with 57014 — in planning, in execution or while its rows are being sent.
+    pub fn cancel(&self) {
+        self.running.lock().trigger();
+    }
+
+    /// What the next statement listens to.
+    fn renew(&self) -> Shutdown {
+        let fresh = Shutdown::new();
+        *self.running.lock() = fresh.clone();
+        fresh
+    }
+}
+
+/// Where the session stands with its transaction.
+pub(crate) enum Block {
+    /// Not in one.
+    None,
+    /// In one.
+    Open(Box<Transaction>),
+    /// In one that has failed: only its end is accepted.
+    Failed,
+}
+
+/// One connection's state.
+pub struct Session {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) context: SessionContext,
+    pub(crate) cell: Arc<ScopeCell>,
+    pub(crate) settings: Settings,
+    /// What ROLLBACK returns the settings to.
+    settings_before_block: Option<Settings>,
+    pub(crate) block: Block,
+    /// A query string of several statements is under way, and no explicit block.
+    implicit: bool,
+    notices: Vec<Notice>,
+    cancel: CancelHandle,
+    options: SessionOptions,
+}
+
+impl Session {
+    pub(crate) fn open(engine: Arc<Engine>, options: SessionOptions) -> Result<Session, SqlError> {
+        let cell = Arc::new(ScopeCell::new(engine.source.clone()));
+        let context = engine.planner(&cell).map_err(crate::errors::datafusion_error)?;
+        let settings = Settings::new(&options.user, &options.parameters)?;
+        let session = Session {
+            context,
+            cell,
+            settings,
+            settings_before_block: None,
+            block: Block::None,
+            implicit: false,
+            notices: vec![],
+            cancel: CancelHandle::default(),
+            engine,
+            options,
+        };
+        session.apply_settings();
+        Ok(session)
+    }
+
+    /// For CancelRequest.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    /// For ReadyForQuery.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match &self.block {
+            Block::None => TransactionStatus::Idle,
+            Block::Open(_) => TransactionStatus::InBlock,
+            Block::Failed => TransactionStatus::Failed,
+        }
+    }
+
+    /// ParameterStatus messages to send after authentication.
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        self.settings.reported()
+    }
+
+    /// ParameterStatus messages that have become due since the last call.
+    pub fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
+        self.settings.take_changes()
+    }
+
+    /// Notices that have become due since the last call; send them before the statement's CommandComplete.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    pub(crate) fn notice(&mut self, severity: &'static str, code: &'static str, message: impl Into<String>) {
+        self.notices.push(Notice { severity, code, message: message.into(), detail: None, hint: None });
+    }
+
+    /// Splits a query string into statements. 42601 with a position when it does not parse (and then the session is failed if in a block).
+    pub fn parse(&mut self, sql: &str) -> Result<Vec<Parsed>, SqlError> {
+        let parsed = parse::parse(sql);
+        if parsed.is_err() {
+            self.fail();
+        }
+        parsed
+    }
+
+    /// Analyses a statement; `parameters` are the types the client fixed (`None`: to be inferred).
+    pub async fn prepare(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Arc<Prepared>, SqlError> {
+        if matches!(self.block, Block::Failed) && !ends_block(&statement.statement) {
+            return Err(SqlError::aborted_block());
+        }
+        let prepared = self.analyse(statement, parameters).await;
+        if prepared.is_err() {
+            self.fail();
+        }
+        prepared.map(Arc::new)
+    }
+
+    async fn analyse(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Prepared, SqlError> {
+        self.enter_scope().await?;
+        let parameters = bind::parameter_types(self, &statement.statement, parameters).await?;
+        let columns = self.result_columns(&statement.statement, &parameters).await?;
+        Ok(Prepared { statement, parameters, columns })
+    }
+
+    async fn result_columns(&self, statement: &Statement, parameters: &[WireType]) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+        Ok(match statement {
+            Statement::Query(_) => {
+                let nulls = bind::with_nulls(statement.clone(), parameters);
+                Some(query::plan(&self.context, bind::prepare_expressions(nulls)?).await?.columns)
+            }
+            Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),
+            Statement::Explain { .. } => Some(Arc::new(show::plan_columns())),
+            _ => None,
+        })
+    }
+
+    /// Runs a statement with its parameters. Errors have already failed the transaction block, if in one.
+    pub async fn execute(&mut self, prepared: &Arc<Prepared>, parameters: Vec<ParamValue>) -> Result<Response, SqlError> {
+        let bound = bind::with_values(prepared.statement.statement.clone(), &prepared.parameters, &parameters)?;
+        self.run(Parsed { statement: bound, source: prepared.statement.source.clone() }).await
+    }
+
+    /// `prepare` and `execute` in one, for the simple protocol.
+    pub async fn run(&mut self, statement: Parsed) -> Result<Response, SqlError> {
+        let cancel = self.cancel.renew();
+        let deadline = self.settings.statement_timeout().map(|t| clock::now() + t);
+        let response = tokio::select! {
+            response = self.dispatch(statement.statement) => response,
+            error = interruption(cancel.clone(), deadline) => Err(error),
+        };
+        match response {
+            Ok(response) => Ok(interruptible(response, cancel, deadline)),
+            Err(error) => {
+                self.fail();
+                Err(error)
+            }
+        }
+    }
+
+    /// The simple protocol's query string holds several statements: they are one transaction unless they say otherwise.
+    pub fn begin_implicit(&mut self) {
+        self.implicit = matches!(self.block, Block::None);
+    }
+
+    /// Ends what [`Session::begin_implicit`] began: commits, or rolls back when a statement failed. Nothing to do when an explicit block took over.
+    pub async fn end_implicit(&mut self) -> Result<(), SqlError> {
+        if !std::mem::take(&mut self.implicit) {
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.block, Block::None) {
+            Block::Open(transaction) => self.commit(*transaction).await,
+            Block::None | Block::Failed => Ok(()),
+        }
+    }
+
+    /// A result stream ended with an error: fails the transaction block, if in one.
+    pub fn fail(&mut self) {
+        if matches!(self.block, Block::Open(_)) {
+            self.block = Block::Failed;
+        }
+    }
+
+    /// The client is gone: rolls back.
+    pub fn close(&mut self) {
+        self.block = Block::None;
+        self.cancel.cancel();
+    }
+
+    async fn dispatch(&mut self, statement: Statement) -> Result<Response, SqlError> {
+        if matches!(self.block, Block::Failed) && !ends_block(&statement) {
+            return Err(SqlError::aborted_block());
+        }
+        match statement {
+            Statement::StartTransaction { modes, .. } => self.begin(&modes).await,
+            Statement::Commit { .. } => self.end(true).await,
+            Statement::Rollback { savepoint: None, .. } => self.end(false).await,
+            Statement::Rollback { .. } | Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } => Err(SqlError::unsupported("SAVEPOINT")),
+            Statement::Set(set) => self.set(set),
+            Statement::Reset(ResetStatement { reset }) => self.reset(&reset),
+            Statement::Discard { .. } => {
+                self.settings.reset(None)?;
+                self.apply_settings();
+                Ok(Response::Complete("DISCARD ALL".into()))
+            }
+            Statement::ShowVariable { variable } => show::variable(self, &variable),
+            other => self.in_transaction(other).await,
+        }
+    }
+
+    /// Runs a statement in the open block, or in a transaction of its own that is retried while it loses to others.
+    async fn in_transaction(&mut self, statement: Statement) -> Result<Response, SqlError> {
+        if self.implicit && matches!(self.block, Block::None) {
+            let view = self.snapshot().await?;
+            self.block = Block::Open(Box::new(self.new_transaction(view, true)));
+        }
+        if let Block::Open(_) = &self.block {
+            let Block::Open(mut transaction) = std::mem::replace(&mut self.block, Block::Failed) else { unreachable!("just matched") };
+            if transaction.isolation == Isolation::ReadCommitted {
+                let view = self.snapshot().await?;
+                transaction.refresh(view);
+            }
+            self.cell.set(transaction.scope());
+            let response = self.statement(statement, &mut transaction).await?;
+            self.block = Block::Open(transaction);
+            return Ok(response);
+        }
+        let mut attempt = 1;
+        loop {
+            let view = self.snapshot().await?;
+            let mut transaction = self.new_transaction(view, false);
+            self.cell.set(transaction.scope());
+            // COPY FROM STDIN commits when its data has come: it cannot be run again from here.
+            let streams = is_copy_in(&statement);
+            let result = match self.statement(statement.clone(), &mut transaction).await {
+                Ok(Response::CopyIn(copy)) => return Ok(Response::CopyIn(Box::new(copy.owning(transaction)))),
+                Ok(response) => self.commit(transaction).await.map(|()| response),
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(error) if is_retryable(&error) && attempt < ATTEMPTS_MAX && !streams => {
+                    tracing::debug!(attempt, %error, "statement lost to another transaction, trying again on a fresh snapshot");
+                    self.notices.clear();
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn statement(&mut self, statement: Statement, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        match statement {
+            Statement::Query(_) => self.select(statement).await,
+            Statement::Explain { .. } => show::explain(self, statement).await,
+            Statement::Insert(insert) => Box::pin(self.insert(insert, transaction)).await,
+            Statement::Copy { source, to, target, options, legacy_options, .. } => {
+                Box::pin(self.copy(source, to, target, options, legacy_options, transaction)).await
+            }
+            Statement::CreateTable(create) => Box::pin(self.create_table(create, transaction)).await,
+            Statement::CreateView(create) => self.create_view(create, transaction).await,
+            Statement::CreateSchema { schema_name, if_not_exists, .. } => self.create_schema(&schema_name, if_not_exists, transaction),
+            Statement::Drop { object_type, if_exists, names, cascade, .. } => match object_type {
+                ObjectType::Table => self.drop_tables(&names, if_exists, cascade, transaction),
+                ObjectType::View => self.drop_views(&names, if_exists, transaction),
+                ObjectType::Schema => self.drop_schemas(&names, if_exists, cascade, transaction),
+                other => Err(SqlError::unsupported(format!("DROP {other}"))),
+            },
+            Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
+            Statement::Analyze(analyze) => self.analyze(&analyze),
+            Statement::Vacuum(_) => Ok(Response::Complete("VACUUM".into())),
+            Statement::Update(_) => Err(SqlError::unsupported("UPDATE")),
+            Statement::Delete(_) => Err(SqlError::unsupported("DELETE")),
+            other => {
+                let text = other.to_string();
+                let words: Vec<&str> = text.split_whitespace().take(2).collect();
+                Err(SqlError::unsupported(words.join(" ")))
+            }
+        }
+    }
+
+    async fn select(&mut self, statement: Statement) -> Result<Response, SqlError> {
+        let query = query::plan(&self.context, bind::prepare_expressions(statement)?).await?;
+        let (_, stream) = query::start(&self.context, &query.plan).await?;
+        Ok(Response::Rows(rows(query.columns, stream, "SELECT", true)))
+    }
+
+    // --- transactions -------------------------------------------------------------------------
+
+    pub(crate) async fn snapshot(&self) -> Result<Arc<View>, SqlError> {
+        self.engine.client.snapshot().await.map_err(client_error)
+    }
+
+    /// Puts the statement to be analysed into the scope it will run in (or one like it).
+    async fn enter_scope(&mut self) -> Result<(), SqlError> {
+        match &self.block {
+            Block::Open(transaction) => self.cell.set(transaction.scope()),
+            Block::None | Block::Failed => {
+                let view = self.snapshot().await?;
+                let transaction = self.new_transaction(view, false);
+                self.cell.set(transaction.scope());
+            }
+        }
+        Ok(())
+    }
+
+    fn new_transaction(&self, view: Arc<View>, block: bool) -> Transaction {
+        let isolation = isolation_of(&self.settings.get("default_transaction_isolation").unwrap_or_default());
+        let read_only = self.settings.get("default_transaction_read_only").is_ok_and(|v| v == "on");
+        Transaction::begin(view, isolation, read_only, block)
+    }
+
+    async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
+        match &mut self.block {
+            Block::Open(_) if self.implicit => self.implicit = false,
+            Block::Open(_) => {
+                self.notice("WARNING", "25001", "there is already a transaction in progress");
+                return Ok(Response::Complete("BEGIN".into()));
+            }
+            Block::None | Block::Failed => {
+                self.implicit = false;
+                let view = self.snapshot().await?;
+                let transaction = self.new_transaction(view, true);
+                self.block = Block::Open(Box::new(transaction));
+                self.settings_before_block = Some(self.settings.clone());
+            }
+        }
+        self.set_modes(modes)?;
+        Ok(Response::Complete("BEGIN".into()))
+    }
+
+    fn set_modes(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
+        let Block::Open(transaction) = &mut self.block else {
+            self.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks");
+            return Ok(());
+        };
+        for mode in modes {
+            match mode {
+                TransactionMode::IsolationLevel(level) => {
+                    if transaction.has_changes() {
+                        return Err(SqlError::new("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query"));
+                    }
+                    transaction.isolation = match level {
+                        TransactionIsolationLevel::Serializable => Isolation::Serializable,
+                        TransactionIsolationLevel::RepeatableRead | TransactionIsolationLevel::Snapshot => Isolation::RepeatableRead,
+                        TransactionIsolationLevel::ReadCommitted | TransactionIsolationLevel::ReadUncommitted => Isolation::ReadCommitted,
+                    };
+                }
+                TransactionMode::AccessMode(mode) => transaction.read_only = *mode == TransactionAccessMode::ReadOnly,
+            }
+        }
+        if transaction.isolation == Isolation::Serializable && !transaction.read_only {
+            return Err(SqlError::unsupported("SERIALIZABLE for transactions that may write")
+                .with_hint("Use REPEATABLE READ, or BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY."));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, commit: bool) -> Result<Response, SqlError> {
+        self.implicit = false;
+        let before = self.settings_before_block.take();
+        match std::mem::replace(&mut self.block, Block::None) {
+            Block::Open(transaction) if commit => {
+                self.commit(*transaction).await?;
+                Ok(Response::Complete("COMMIT".into()))
+            }
+            Block::None => {
+                self.notice("WARNING", "25P01", "there is no transaction in progress");
+                Ok(Response::Complete(if commit { "COMMIT" } else { "ROLLBACK" }.into()))
+            }
+            Block::Open(_) | Block::Failed => {
+                if let Some(before) = before {
+                    self.settings = before;
+                    self.apply_settings();
+                }
+                Ok(Response::Complete("ROLLBACK".into()))
+            }
+        }
+    }
+
+    pub(crate) async fn commit(&mut self, transaction: Transaction) -> Result<(), SqlError> {
+        if !transaction.has_changes() {
+            return Ok(());
+        }
+        let catalog = transaction.catalog().clone();
+        let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
+        match outcome.committed() {
+            Some(_) => Ok(()),
+            None => Err(outcome_error(&outcome, |id| catalog.tables.get(&id).cloned())),
+        }
+    }
+
+    // --- settings -----------------------------------------------------------------------------
+
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        self.settings.search_path()
+    }
+
+    pub(crate) fn resolver<'a>(&self, transaction: &'a Transaction, search_path: &'a [String]) -> Resolver<'a> {
+        Resolver { catalog: transaction.catalog(), search_path }
+    }
+
+    /// Tells the planner what it needs to know of the settings.
+    fn apply_settings(&self) {
+        let path = self.search_path();
+        let catalog = self.cell.get().catalog;
+        let schema = path.iter().find(|s| catalog.schema_by_name(s).is_some()).cloned().unwrap_or_else(|| "public".to_string());
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        options.catalog.default_schema = schema;
+        options.execution.time_zone = self.settings.get("timezone").ok();
+    }
+
+    fn set(&mut self, set: Set) -> Result<Response, SqlError> {
+        match set {
+            Set::SingleAssignment { variable, values, .. } => {
+                let name = variable.to_string().to_lowercase();
+                let texts: Vec<String> = values.iter().map(show::setting_text).collect();
+                if texts.len() == 1 && texts[0].eq_ignore_ascii_case("default") {
+                    self.settings.reset(Some(&name))?;
+                } else {
+                    self.settings.set(&name, &texts.join(", "))?;
+                }
+            }
+            Set::SetTimeZone { value, .. } => {
+                let value = show::setting_text(&value);
+                if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
+                    self.settings.reset(Some("timezone"))?;
+                } else {
+                    self.settings.set("timezone", &value)?;
+                }
+            }
+            Set::SetNames { charset_name, .. } => self.settings.set("client_encoding", &charset_name.value)?,
+            Set::SetNamesDefault {} => self.settings.reset(Some("client_encoding"))?,
+            Set::SetTransaction { modes, session, .. } => {
+                if session {
+                    for mode in &modes {
+                        match mode {
+                            TransactionMode::IsolationLevel(level) => {
+                                self.settings.set("default_transaction_isolation", &level.to_string().to_lowercase())?;
+                            }
+                            TransactionMode::AccessMode(mode) => {
+                                let on = if *mode == TransactionAccessMode::ReadOnly { "on" } else { "off" };
+                                self.settings.set("default_transaction_read_only", on)?;
+                            }
+                        }
+                    }
+                } else {
+                    self.set_modes(&modes)?;
+                }
+            }
+            Set::SetRole { role_name, .. } => match role_name {
+                Some(role) if role.value != self.options.user => {
+                    return Err(SqlError::new("22023", format!("role \"{}\" does not exist", role.value)));
+                }
+                _ => {}
+            },
+            other => return Err(SqlError::unsupported(format!("SET {other}"))),
+        }
+        self.apply_settings();
+        Ok(Response::Complete("SET".into()))
+    }
+
+    fn reset(&mut self, reset: &datafusion::sql::sqlparser::ast::Reset) -> Result<Response, SqlError> {
+        match reset {
+            datafusion::sql::sqlparser::ast::Reset::ALL => self.settings.reset(None)?,
+            datafusion::sql::sqlparser::ast::Reset::ConfigurationParameter(name) => self.settings.reset(Some(&name.to_string()))?,
+        }
+        self.apply_settings();
+        Ok(Response::Complete("RESET".into()))
+    }
+
+    /// The database's name and the role's, for functions.
+    pub(crate) fn identity(&self) -> (&str, &str, i32) {
+        (DATABASE, &self.options.user, self.options.backend_pid)
+    }
+}
+
+/// A plan's output as a response.
+pub(crate) fn rows(
+    columns: Arc<Vec<OutputColumn>>,
+    stream: datafusion::physical_plan::SendableRecordBatchStream,
+    tag: &'static str,
+    counted: bool,
+) -> Rows {
+    let shape = columns.clone();
+    let stream = stream.map(move |batch| match batch {
+        Ok(batch) => query::to_wire(&batch, &shape),
+        Err(error) => Err(crate::errors::datafusion_error(error)),
+    });
+    Rows { columns, stream: stream.boxed(), tag, counted }
+}
+
+fn isolation_of(name: &str) -> Isolation {
+    match name {
+        "repeatable read" => Isolation::RepeatableRead,
+        "serializable" => Isolation::Serializable,
+        _ => Isolation::ReadCommitted,
+    }
+}
+
+fn ends_block(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit { .. } | Statement::Rollback { savepoint: None, .. })
+}
+
+/// Completes when the statement is to stop, with the error that says why.
+async fn interruption(cancel: Shutdown, deadline: Option<clock::Instant>) -> SqlError {
+    let timeout = async {
+        match deadline {
+            Some(deadline) => clock::sleep(deadline.saturating_duration_since(clock::now())).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = cancel.triggered() => SqlError::cancelled(),
+        () = timeout => SqlError::new("57014", "canceling statement due to statement timeout"),
+    }
+}
+
+/// Makes a response's stream end with an error when the statement is cancelled or out of time.
+fn interruptible(response: Response, cancel: Shutdown, deadline: Option<clock::Instant>) -> Response {
+    match response {
+        Response::Rows(mut rows) => {
+            rows.stream = until_interrupted(rows.stream, cancel, deadline);
+            Response::Rows(rows)
+        }
+        Response::CopyOut(mut copy) => {
+            copy.stream = until_interrupted(copy.stream, cancel, deadline);
+            Response::CopyOut(copy)
+        }
+        other => other,
+    }
+}
+
+fn until_interrupted<T: Send + 'static>(
+    inner: stream::BoxStream<'static, Result<T, SqlError>>,
+    cancel: Shutdown,
+    deadline: Option<clock::Instant>,
+) -> stream::BoxStream<'static, Result<T, SqlError>> {
+    let interruption = Box::pin(interruption(cancel, deadline));
+    stream::unfold(Some((inner, interruption)), |state| async move {
+        let (mut inner, mut interruption) = state?;
+        tokio::select! {
+            biased;
+            error = &mut interruption => Some((Err(error), None)),
+            item = inner.next() => match item? {
+                Ok(item) => Some((Ok(item), Some((inner, interruption)))),
+                Err(error) => Some((Err(error), None)),
+            },
+        }
+    })
+    .boxed()
+}

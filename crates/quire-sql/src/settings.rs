@@ -1,0 +1,311 @@
+//! Run-time parameters: SET, SHOW, RESET.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::SqlError;
+
+/// A parameter that exists.
+struct Parameter {
+    name: &'static str,
+    default: &'static str,
+    /// Told to the client when it changes (ParameterStatus).
+    reported: bool,
+    kind: Kind,
+}
+
+/// What values a parameter takes.
+enum Kind {
+    /// Anything; drivers set it and nothing here depends on it.
+    Text,
+    /// on, off and their spellings.
+    Bool,
+    /// A whole number in a range.
+    Int(i64, i64),
+    /// A duration; a bare number is milliseconds.
+    Milliseconds,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// Cannot be set.
+    ReadOnly,
+}
+
+const ISOLATION_LEVELS: &[&str] = &["read committed", "repeatable read", "serializable", "read uncommitted"];
+
+/// The version of Postgres that Quire answers as.
+pub(crate) const SERVER_VERSION: &str = "15.0";
+
+const PARAMETERS: &[Parameter] = &[
+    p("application_name", "", true, Kind::Text),
+    p("bytea_output", "hex", false, Kind::OneOf(&["hex"])),
+    p("client_encoding", "UTF8", true, Kind::OneOf(&["utf8", "utf-8", "unicode", "sql_ascii"])),
+    p("client_min_messages", "notice", false, Kind::OneOf(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"])),
+    p("datestyle", "ISO, MDY", true, Kind::OneOf(&["iso, mdy", "iso", "mdy", "iso,mdy", "iso, ymd", "iso, dmy"])),
+    p("default_transaction_isolation", "read committed", false, Kind::OneOf(ISOLATION_LEVELS)),
+    p("default_transaction_read_only", "off", true, Kind::Bool),
+    p("extra_float_digits", "1", false, Kind::Int(-15, 3)),
+    p("idle_in_transaction_session_timeout", "0", false, Kind::Milliseconds),
+    p("in_hot_standby", "off", true, Kind::ReadOnly),
+    p("integer_datetimes", "on", true, Kind::ReadOnly),
+    p("intervalstyle", "postgres", true, Kind::OneOf(&["postgres"])),
+    p("is_superuser", "on", true, Kind::ReadOnly),
+    p("jit", "off", false, Kind::Bool),
+    p("lock_timeout", "0", false, Kind::Milliseconds),
+    p("max_identifier_length", "63", false, Kind::ReadOnly),
+    p("quire.target_partitions", "0", false, Kind::Int(0, 1024)),
+    p("row_security", "on", false, Kind::Bool),
+    p("search_path", "\"$user\", public", false, Kind::Text),
+    p("server_encoding", "UTF8", true, Kind::ReadOnly),
+    p("server_version", SERVER_VERSION, true, Kind::ReadOnly),
+    p("server_version_num", "150000", false, Kind::ReadOnly),
+    p("session_authorization", "quire", true, Kind::ReadOnly),
+    p("standard_conforming_strings", "on", true, Kind::OneOf(&["on"])),
+    p("statement_timeout", "0", false, Kind::Milliseconds),
+    p("synchronize_seqscans", "on", false, Kind::Bool),
+    p("timezone", "UTC", true, Kind::Text),
+    p("transaction_isolation", "read committed", false, Kind::OneOf(ISOLATION_LEVELS)),
+    p("transaction_read_only", "off", false, Kind::Bool),
+    p("work_mem", "4MB", false, Kind::Text),
+];
+
+const fn p(name: &'static str, default: &'static str, reported: bool, kind: Kind) -> Parameter {
+    Parameter { name, default, reported, kind }
+}
+
+/// As the client wants it spelled in ParameterStatus.
+fn shown_name(name: &str) -> &str {
+    match name {
+        "datestyle" => "DateStyle",
+        "timezone" => "TimeZone",
+        "intervalstyle" => "IntervalStyle",
+        other => other,
+    }
+}
+
+/// A session's parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, String>,
+    /// SET of a name with a dot that is not ours: kept, as Postgres keeps it.
+    custom: BTreeMap<String, String>,
+    changed: Vec<&'static str>,
+    user: String,
+}
+
+impl Settings {
+    /// Defaults, with what the startup message said.
+    pub(crate) fn new(user: &str, startup: &[(String, String)]) -> Result<Settings, SqlError> {
+        let mut settings = Settings { values: BTreeMap::new(), custom: BTreeMap::new(), changed: vec![], user: user.to_string() };
+        for (name, value) in startup {
+            match name.as_str() {
+                "options" => {
+                    for (name, value) in startup_options(value) {
+                        settings.set(&name, &value)?;
+                    }
+                }
+                "user" | "database" | "replication" => {}
+                name if name.starts_with("_pq_.") => {}
+                name => settings.set(name, value)?,
+            }
+        }
+        settings.changed.clear();
+        Ok(settings)
+    }
+
+    fn parameter(name: &str) -> Option<&'static Parameter> {
+        let name = name.to_lowercase();
+        let name = if name == "time zone" { "timezone" } else { &name };
+        PARAMETERS.iter().find(|p| p.name == name)
+    }
+
+    /// The value to show.
+    pub(crate) fn get(&self, name: &str) -> Result<String, SqlError> {
+        if let Some(parameter) = Self::parameter(name) {
+            if parameter.name == "session_authorization" {
+                return Ok(self.user.clone());
+            }
+            return Ok(self.values.get(parameter.name).cloned().unwrap_or_else(|| parameter.default.to_string()));
+        }
+        let unknown = || SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""));
+        self.custom.get(&name.to_lowercase()).cloned().ok_or_else(unknown)
+    }
+
+    /// Sets a parameter. 42704 for an unknown one, 22023 for a bad value, 55P02 for one that cannot be set.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
+        let Some(parameter) = Self::parameter(name) else {
+            if name.contains('.') && !name.to_lowercase().starts_with("quire.") {
+                self.custom.insert(name.to_lowercase(), value.to_string());
+                return Ok(());
+            }
+            return Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\"")));
+        };
+        let value = parameter.check(value)?;
+        if parameter.name == "timezone" && !value.eq_ignore_ascii_case("utc") && value.parse::<chrono_tz::Tz>().is_err() {
+            return Err(invalid(parameter.name, &value));
+        }
+        self.values.insert(parameter.name, value);
+        self.note(parameter);
+        Ok(())
+    }
+
+    /// RESET name, or everything for `None`.
+    pub(crate) fn reset(&mut self, name: Option<&str>) -> Result<(), SqlError> {
+        match name {
+            Some(name) => match Self::parameter(name) {
+                Some(parameter) => {
+                    self.values.remove(parameter.name);
+                    self.note(parameter);
+                }
+                None if self.custom.remove(&name.to_lowercase()).is_some() => {}
+                None => return Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""))),
+            },
+            None => {
+                let set: Vec<&'static str> = self.values.keys().copied().collect();
+                for name in set {
+                    self.reset(Some(name))?;
+                }
+                self.custom.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, parameter: &'static Parameter) {
+        if parameter.reported {
+            self.changed.push(parameter.name);
+        }
+    }
+
+    /// ParameterStatus messages for a new session.
+    pub(crate) fn reported(&self) -> Vec<(String, String)> {
+        let reported = PARAMETERS.iter().filter(|p| p.reported);
+        reported.filter_map(|p| Some((shown_name(p.name).to_string(), self.get(p.name).ok()?))).collect()
+    }
+
+    /// ParameterStatus messages that have become due.
+    pub(crate) fn take_changes(&mut self) -> Vec<(String, String)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|name| Some((shown_name(name).to_string(), self.get(name).ok()?))).collect()
+    }
+
+    /// Every parameter, for SHOW ALL.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        PARAMETERS.iter().filter_map(|p| Some((shown_name(p.name).to_string(), self.get(p.name).ok()?))).collect()
+    }
+
+    /// Schemas of the search path, in order; `"$user"` stands for the role's name.
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        let path = self.get("search_path").unwrap_or_default();
+        path.split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(|s| match s.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
+                Some("$user") => self.user.clone(),
+                Some(quoted) => quoted.to_string(),
+                None => s.trim_matches('\'').to_lowercase(),
+            })
+            .collect()
+    }
+
+    /// `statement_timeout`, when set.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        let milliseconds: u64 = self.get("statement_timeout").ok()?.parse().ok()?;
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+}
+
+fn invalid(name: &str, value: &str) -> SqlError {
+    SqlError::new("22023", format!("invalid value for parameter \"{}\": \"{value}\"", shown_name(name)))
+}
+
+impl Parameter {
+    fn check(&self, value: &str) -> Result<String, SqlError> {
+        let value = value.trim();
+        match &self.kind {
+            Kind::Text => Ok(value.to_string()),
+            Kind::ReadOnly => Err(SqlError::new("55P02", format!("parameter \"{}\" cannot be changed", self.name))),
+            Kind::Bool => match value.to_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" | "t" | "y" => Ok("on".into()),
+                "off" | "false" | "no" | "0" | "f" | "n" => Ok("off".into()),
+                _ => Err(SqlError::new("22023", format!("parameter \"{}\" requires a Boolean value", self.name))),
+            },
+            Kind::Int(min, max) => {
+                let number: i64 = value.parse().map_err(|_| invalid(self.name, value))?;
+                if number < *min || number > *max {
+                    let message = format!("{number} is outside the valid range for parameter \"{}\" ({min} .. {max})", self.name);
+                    return Err(SqlError::new("22023", message));
+                }
+                Ok(number.to_string())
+            }
+            Kind::Milliseconds => milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| invalid(self.name, value)),
+            Kind::OneOf(allowed) => {
+                let lower = value.to_lowercase();
+                if !allowed.contains(&lower.as_str()) {
+                    return Err(invalid(self.name, value));
+                }
+                Ok(match self.name {
+                    "client_encoding" => "UTF8".into(),
+                    "datestyle" => self.default.into(),
+                    _ => lower,
+                })
+            }
+        }
+    }
+}
+
+fn milliseconds(value: &str) -> Option<u64> {
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let number: u64 = value[..digits].parse().ok()?;
+    let unit = match value[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// `-c name=value` and `--name=value` of the startup packet's `options`.
+fn startup_options(options: &str) -> Vec<(String, String)> {
+    let words: Vec<&str> = options.split_whitespace().collect();
+    let mut found = vec![];
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let assignment = match word {
+            "-c" => words.next(),
+            word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
+        };
+        if let Some((name, value)) = assignment.and_then(|a| a.split_once('=')) {
+            found.push((name.replace('-', "_"), value.to_string()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn values_are_checked_as_postgres_checks_them() {
+        let mut settings = Settings::new("quire", &[]).unwrap();
+        settings.set("statement_timeout", "2s").unwrap();
+        assert_eq!(settings.get("statement_timeout").unwrap(), "2000");
+        assert_eq!(settings.set("no_such_thing", "1").unwrap_err().code, "42704");
+        assert_eq!(settings.set("statement_timeout", "soon").unwrap_err().code, "22023");
+        assert_eq!(settings.set("server_version", "1").unwrap_err().code, "55P02");
+        settings.set("my.own", "x").unwrap();
+        assert_eq!(settings.get("my.own").unwrap(), "x");
+    }
+
+    #[test]
+    fn startup_options_are_settings() {
+        let options = [("options".to_string(), "-c statement_timeout=5s --search-path=a,b".to_string())];
+        let settings = Settings::new("quire", &options).unwrap();
+        assert_eq!(settings.get("statement_timeout").unwrap(), "5000");
+        assert_eq!(settings.search_path(), ["a", "b"]);
+    }
+}

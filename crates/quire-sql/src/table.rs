@@ -1,0 +1,99 @@
+//! A table (or its rows as one transaction sees them) as DataFusion's planner sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Constraint, Constraints, DFSchema, Result};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::utils::split_conjunction;
+use datafusion::physical_plan::ExecutionPlan;
+use quire_scan::{OwnRows, ScanSpec};
+use quire_types::{ColumnId, Lsn, TableDef, TableView};
+
+use crate::scan_exec::ScanExec;
+use crate::source::PageColumns;
+
+/// One table at one snapshot.
+pub(crate) struct QuireTable {
+    pub(crate) def: Arc<TableDef>,
+    schema: SchemaRef,
+    view: Arc<TableView>,
+    lsn: Lsn,
+    own: OwnRows,
+    source: Arc<PageColumns>,
+    constraints: Constraints,
+}
+
+impl QuireTable {
+    pub(crate) fn new(def: Arc<TableDef>, view: Arc<TableView>, lsn: Lsn, own: OwnRows, source: Arc<PageColumns>) -> QuireTable {
+        let positions = |columns: &[ColumnId]| columns.iter().filter_map(|id| def.columns.iter().position(|c| c.id == *id)).collect();
+        let primary = def.primary_key();
+        let constraints = def.unique_keys().map(|(_, _, columns)| {
+            if primary == Some(columns) { Constraint::PrimaryKey(positions(columns)) } else { Constraint::Unique(positions(columns)) }
+        });
+        let constraints = Constraints::new_unverified(constraints.collect());
+        QuireTable { schema: def.arrow_schema(), constraints, def, view, lsn, own, source }
+    }
+}
+
+impl fmt::Debug for QuireTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuireTable").field("name", &self.def.name).field("lsn", &self.lsn).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for QuireTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|f| if f.is_volatile() { TableProviderFilterPushDown::Unsupported } else { TableProviderFilterPushDown::Exact })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !self.own.truncated {
+            let read = self.source.prefetch_deltas(&self.def, &self.view.delta, self.lsn).await;
+            read.map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+        }
+        let schema = DFSchema::try_from(self.schema.clone())?;
+        let filters = match conjunction(filters.to_vec()) {
+            Some(filter) => split_conjunction(&state.create_physical_expr(filter, &schema)?).into_iter().cloned().collect(),
+            None => vec![],
+        };
+        let spec = ScanSpec {
+            table: self.def.clone(),
+            schema: self.schema.clone(),
+            view: self.view.clone(),
+            lsn: self.lsn,
+            own: self.own.clone(),
+            projection: projection.cloned().unwrap_or_else(|| (0..self.def.columns.len()).collect()),
+            predicates: vec![],
+            batch_rows: state.config().batch_size(),
+            limit,
+        };
+        Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions())?))
+    }
+}

@@ -1,0 +1,194 @@
+//! A transaction on its way: the snapshot it reads, and what it will ask the log to commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::DataType;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use quire_scan::OwnRows;
+use quire_types::{Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, SegmentMeta, TableId, TableWrite, TxnId, View};
+
+use crate::SqlError;
+use crate::catalog::Scope;
+
+/// Keys that a commit names one by one; more, and it claims the whole table (`all_keys`). 64 Ki hashes are 1 MiB of log.
+pub(crate) const KEYS_MAX: usize = 65_536;
+
+/// One transaction.
+pub(crate) struct Transaction {
+    pub(crate) id: TxnId,
+    pub(crate) isolation: Isolation,
+    pub(crate) read_only: bool,
+    /// Begun by BEGIN (or by a query string of several statements), not by a single statement.
+    pub(crate) block: bool,
+    view: Arc<View>,
+    catalog: Arc<Catalog>,
+    changes: Vec<CatalogChange>,
+    writes: BTreeMap<TableId, PendingWrite>,
+    /// The snapshot of the first statement that wrote: what every later check is certified against.
+    write_snapshot: Option<Lsn>,
+}
+
+/// What the transaction does to one table.
+#[derive(Clone, Default)]
+pub(crate) struct PendingWrite {
+    pub(crate) version: u64,
+    pub(crate) truncate: bool,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) segments: Vec<Arc<SegmentMeta>>,
+    pub(crate) keys: Vec<KeyAssert>,
+    pub(crate) all_keys: bool,
+}
+
+impl Transaction {
+    pub(crate) fn begin(view: Arc<View>, isolation: Isolation, read_only: bool, block: bool) -> Transaction {
+        Transaction {
+            id: TxnId(quire_kit::random::u128()),
+            isolation,
+            read_only,
+            block,
+            catalog: view.catalog.clone(),
+            view,
+            changes: vec![],
+            writes: BTreeMap::new(),
+            write_snapshot: None,
+        }
+    }
+
+    /// READ COMMITTED: the next statement sees what has been committed since.
+    pub(crate) fn refresh(&mut self, view: Arc<View>) {
+        let mut catalog = view.catalog.as_ref().clone();
+        self.changes.iter().for_each(|change| catalog.apply(change));
+        self.catalog = Arc::new(catalog);
+        self.view = view;
+    }
+
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// What the next statement sees.
+    pub(crate) fn scope(&self) -> Scope {
+        let own = self.writes.iter().map(|(table, write)| (*table, write.own_rows())).collect();
+        Scope { view: self.view.clone(), catalog: self.catalog.clone(), own: Arc::new(own) }
+    }
+
+    pub(crate) fn own_rows(&self, table: TableId) -> OwnRows {
+        self.writes.get(&table).map(PendingWrite::own_rows).unwrap_or_default()
+    }
+
+    /// True when there is something to commit.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.writes.is_empty()
+    }
+
+    fn check_writable(&self, what: &str) -> Result<(), SqlError> {
+        if self.read_only {
+            return Err(SqlError::new("25006", format!("cannot execute {what} in a read-only transaction")));
+        }
+        Ok(())
+    }
+
+    /// Records a catalog change that was found valid against [`Transaction::catalog`].
+    pub(crate) fn change(&mut self, what: &str, change: CatalogChange) -> Result<(), SqlError> {
+        self.check_writable(what)?;
+        self.write_snapshot.get_or_insert(self.view.lsn);
+        if let CatalogChange::DropTable { id, .. } = &change {
+            self.writes.remove(id);
+            let created = self.changes.iter().position(|c| matches!(c, CatalogChange::CreateTable(def) if def.id == *id));
+            if let Some(created) = created {
+                // Created and dropped by the same transaction: the log need not hear of it.
+                self.changes.remove(created);
+                Arc::make_mut(&mut self.catalog).apply(&change);
+                return Ok(());
+            }
+        }
+        Arc::make_mut(&mut self.catalog).apply(&change);
+        self.changes.push(change);
+        Ok(())
+    }
+
+    /// The pending write of a table, made when there is none.
+    pub(crate) fn write(&mut self, what: &str, table: TableId, version: u64) -> Result<&mut PendingWrite, SqlError> {
+        self.check_writable(what)?;
+        self.write_snapshot.get_or_insert(self.view.lsn);
+        Ok(self.writes.entry(table).or_insert_with(|| PendingWrite { version, ..PendingWrite::default() }))
+    }
+
+    /// The commit to send.
+    pub(crate) fn into_commit(self) -> Result<Commit, SqlError> {
+        let writes = self.writes.into_iter().map(|(table, write)| write.into_write(table));
+        Ok(Commit {
+            txn_id: self.id,
+            snapshot: self.write_snapshot.unwrap_or(self.view.lsn),
+            isolation: self.isolation,
+            catalog: self.changes,
+            writes: writes.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl PendingWrite {
+    fn own_rows(&self) -> OwnRows {
+        OwnRows { truncated: self.truncate, batches: self.batches.clone(), segments: self.segments.clone() }
+    }
+
+    /// Rows that would travel in the log.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Their size in memory.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    fn into_write(mut self, table: TableId) -> Result<TableWrite, SqlError> {
+        self.all_keys |= self.keys.len() > KEYS_MAX;
+        if self.all_keys {
+            self.keys.clear();
+        }
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        Ok(TableWrite {
+            table,
+            version: self.version,
+            truncate: self.truncate,
+            row_count: self.batch_rows() as u64,
+            rows: encode(&self.batches).map_err(|e| SqlError::internal(format!("cannot encode rows: {e}")))?,
+            segments: self.segments.iter().map(|s| s.as_ref().clone()).collect(),
+            deletes: vec![],
+            keys: self.keys,
+            all_keys: self.all_keys,
+        })
+    }
+}
+
+/// Batches as one Arrow IPC stream of one batch; nothing for none.
+fn encode(batches: &[RecordBatch]) -> Result<Bytes, arrow::error::ArrowError> {
+    let Some(first) = batches.first() else { return Ok(Bytes::new()) };
+    let batch = compact(&arrow::compute::concat_batches(&first.schema(), batches)?)?;
+    let mut out = Vec::with_capacity(batch.get_array_memory_size());
+    let mut writer = StreamWriter::try_new(&mut out, &first.schema())?;
+    writer.write(&batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(out.into())
+}
+
+/// The same rows without the buffers of rows that are not among them (views may point into a whole page).
+fn compact(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let columns = batch.columns().iter().map(|column| match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as _,
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as _,
+        _ => column.clone(),
+    });
+    RecordBatch::try_new(batch.schema(), columns.collect())
+}

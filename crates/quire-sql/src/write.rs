@@ -1,0 +1,290 @@
+//! Rows on their way into a table: checked, and either kept for the commit or made into segments at once.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::PhysicalExpr;
+use quire_client::StorageClient;
+use quire_kit::task;
+use quire_types::{Lsn, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+
+use crate::SqlError;
+use crate::errors::{client_error, datafusion_error, scan_error};
+use crate::keys::UniqueKey;
+use crate::source::PageColumns;
+use crate::txn::{KEYS_MAX, PendingWrite};
+use crate::values;
+
+/// Rows of one statement that travel in the log rather than as a segment: a segment is worth an upload from about here.
+const LOG_ROWS_MAX: usize = 16_384;
+/// Their bytes, likewise; well below what one log entry may have.
+const LOG_BYTES_MAX: usize = 4 << 20;
+/// Rows waiting to become a segment may take this much memory, whatever their number.
+const SEGMENT_BYTES_MAX: usize = 256 << 20;
+
+/// A CHECK constraint, ready to evaluate over the table's schema.
+pub(crate) struct Check {
+    pub(crate) name: String,
+    pub(crate) expr: Arc<dyn PhysicalExpr>,
+}
+
+/// Where rows go and what they are checked against.
+pub(crate) struct WriteTarget {
+    pub(crate) table: Arc<TableDef>,
+    pub(crate) checks: Vec<Check>,
+    /// Committed rows at the statement's snapshot.
+    pub(crate) committed: Arc<TableView>,
+    pub(crate) lsn: Lsn,
+    pub(crate) client: StorageClient,
+    pub(crate) source: Arc<PageColumns>,
+}
+
+/// Takes a statement's rows, batch by batch.
+pub(crate) struct TableWriter {
+    target: Arc<WriteTarget>,
+    keys: Arc<Vec<UniqueKey>>,
+    schema: SchemaRef,
+    /// What the transaction has written before this statement, and now writes.
+    write: PendingWrite,
+    waiting: Vec<RecordBatch>,
+    waiting_rows: usize,
+    waiting_bytes: usize,
+    in_flight: Option<task::JoinHandle<Result<NewSegment, SqlError>>>,
+    rows: u64,
+}
+
+/// A segment in the object store, and its rows' keys in segment order (one batch a constraint).
+struct NewSegment {
+    meta: Arc<SegmentMeta>,
+    keys: Vec<RecordBatch>,
+}
+
+impl TableWriter {
+    pub(crate) fn new(target: Arc<WriteTarget>, write: PendingWrite) -> Result<TableWriter, SqlError> {
+        Ok(TableWriter {
+            keys: Arc::new(UniqueKey::of(&target.table)?),
+            schema: target.table.arrow_schema(),
+            target,
+            write,
+            waiting: vec![],
+            waiting_rows: 0,
+            waiting_bytes: 0,
+            in_flight: None,
+            rows: 0,
+        })
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Takes rows in the table's schema. Waits while an earlier segment is being written.
+    pub(crate) async fn push(&mut self, rows: RecordBatch) -> Result<(), SqlError> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        check_not_null(&self.target.table, &rows)?;
+        check_constraints(&self.target, &rows)?;
+        let rows = RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec());
+        let rows = rows.map_err(|e| SqlError::internal(e.to_string()))?;
+        self.rows += rows.num_rows() as u64;
+        self.waiting_rows += rows.num_rows();
+        self.waiting_bytes += rows.get_array_memory_size();
+        self.waiting.push(rows);
+        while self.waiting_rows >= SEGMENT_ROWS || self.waiting_bytes >= SEGMENT_BYTES_MAX {
+            self.write_segment().await?;
+        }
+        Ok(())
+    }
+
+    /// Checks and keeps what is left; the transaction's pending write, and the rows taken.
+    pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64), SqlError> {
+        let small = self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
+        while self.waiting_rows > 0 && !small {
+            self.write_segment().await?;
+        }
+        self.settle().await?;
+        if self.waiting_rows > 0 {
+            let rows = concat_batches(&self.schema, &self.waiting).map_err(|e| SqlError::internal(e.to_string()))?;
+            self.waiting.clear();
+            for i in 0..self.keys.len() {
+                let keys = self.keys[i].columns(&rows)?;
+                self.check_key(i, &keys, false).await?;
+                self.claim(i, &keys)?;
+            }
+            self.write.batches.push(rows);
+        }
+        Ok((std::mem::take(&mut self.write), self.rows))
+    }
+
+    /// Sends the first waiting rows on their way to the object store, after the segment before them has arrived.
+    async fn write_segment(&mut self) -> Result<(), SqlError> {
+        self.settle().await?;
+        let mut taken = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        while let Some(batch) = self.waiting.first() {
+            if rows > 0 && bytes >= SEGMENT_BYTES_MAX || rows == SEGMENT_ROWS {
+                break;
+            }
+            let room = SEGMENT_ROWS - rows;
+            let part = if batch.num_rows() <= room {
+                self.waiting.remove(0)
+            } else {
+                let part = batch.slice(0, room);
+                self.waiting[0] = batch.slice(room, batch.num_rows() - room);
+                part
+            };
+            rows += part.num_rows();
+            bytes += part.get_array_memory_size();
+            taken.push(part);
+        }
+        self.waiting_rows -= rows;
+        self.waiting_bytes = self.waiting.iter().map(RecordBatch::get_array_memory_size).sum();
+        let (target, keys, schema) = (self.target.clone(), self.keys.clone(), self.schema.clone());
+        self.in_flight = Some(task::spawn("segment write", async move {
+            let id = SegmentId(quire_kit::random::u64());
+            let table = target.table.clone();
+            let (encoded, keys) = task::blocking(move || -> Result<_, SqlError> {
+                let encode_error = |e: &dyn std::fmt::Display| SqlError::internal(format!("cannot encode a segment: {e}"));
+                let rows = concat_batches(&schema, &taken).map_err(|e| encode_error(&e))?;
+                drop(taken);
+                let (rows, _) = quire_segment::sort_by_clustering(&table, rows).map_err(|e| encode_error(&e))?;
+                let options = quire_segment::EncodeOptions { row_ids: false };
+                let encoded = quire_segment::encode(&table, &rows, id, options).map_err(|e| encode_error(&e))?;
+                let keys = keys.iter().map(|key| key.columns(&rows)).collect::<Result<Vec<_>, _>>()?;
+                Ok((encoded, keys))
+            })
+            .await?;
+            let term = target.client.upload(target.table.id, id, encoded.bytes).await.map_err(client_error)?;
+            let mut meta = encoded.meta;
+            meta.term = term;
+            Ok(NewSegment { meta: Arc::new(meta), keys })
+        }));
+        Ok(())
+    }
+
+    /// Waits for the segment under way, if any, and checks its keys.
+    async fn settle(&mut self) -> Result<(), SqlError> {
+        let Some(segment) = self.in_flight.take() else { return Ok(()) };
+        let segment = segment.await.map_err(|e| SqlError::internal(format!("writing a segment failed: {e}")))??;
+        for (i, keys) in segment.keys.iter().enumerate() {
+            let sorted = self.target.table.clustering.iter().map(Some).eq(self.keys[i].positions.iter().map(|&p| self.target.table.columns.get(p).map(|c| &c.id)));
+            self.check_key(i, keys, sorted).await?;
+            self.claim(i, keys)?;
+        }
+        self.write.segments.push(segment.meta);
+        Ok(())
+    }
+
+    /// New keys must differ from each other, from the transaction's own rows, and from committed ones.
+    async fn check_key(&self, index: usize, keys: &RecordBatch, sorted: bool) -> Result<(), SqlError> {
+        let (key, table) = (&self.keys[index], &self.target.table);
+        if let Some(row) = key.duplicate_within(keys, sorted)? {
+            return Err(key.violation(table, key.describe(table, keys, row)));
+        }
+        let source = self.target.source.as_ref();
+        for batch in &self.write.batches {
+            if let Some(row) = key.duplicate_among(keys, batch)? {
+                return Err(key.violation(table, key.describe(table, keys, row)));
+            }
+        }
+        for segment in &self.write.segments {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, None, source).await? {
+                return Err(key.violation(table, detail));
+            }
+        }
+        if self.write.truncate {
+            return Ok(());
+        }
+        let committed = &self.target.committed;
+        for segment in &committed.segments {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(&committed.deleted), source).await? {
+                return Err(key.violation(table, detail));
+            }
+        }
+        source.prefetch_deltas(table, &committed.delta, self.target.lsn).await.map_err(scan_error)?;
+        for delta in &committed.delta {
+            let rows = quire_scan::ColumnSource::delta(source, table, *delta, self.target.lsn).await.map_err(scan_error)?;
+            let rows = without_deleted(rows, delta.first.0, &committed.deleted)?;
+            if let Some(row) = key.duplicate_among(keys, &rows)? {
+                return Err(key.violation(table, key.describe(table, keys, row)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the keys in the commit: one by one while they are few.
+    fn claim(&mut self, index: usize, keys: &RecordBatch) -> Result<(), SqlError> {
+        if self.write.all_keys || self.write.keys.len() + keys.num_rows() > KEYS_MAX {
+            self.write.all_keys = true;
+            self.write.keys.clear();
+            return Ok(());
+        }
+        self.write.keys.extend(self.keys[index].asserts(keys)?);
+        Ok(())
+    }
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        if let Some(segment) = self.in_flight.take() {
+            segment.abort();
+        }
+    }
+}
+
+fn without_deleted(rows: RecordBatch, first: u64, deleted: &roaring::RoaringTreemap) -> Result<RecordBatch, SqlError> {
+    if deleted.is_empty() {
+        return Ok(rows);
+    }
+    let live: BooleanArray = (0..rows.num_rows() as u64).map(|i| Some(!deleted.contains(first + i))).collect();
+    arrow::compute::filter_record_batch(&rows, &live).map_err(|e| SqlError::internal(e.to_string()))
+}
+
+/// 23502.
+fn check_not_null(table: &TableDef, rows: &RecordBatch) -> Result<(), SqlError> {
+    for (column, array) in table.columns.iter().zip(rows.columns()) {
+        if !column.nullable && array.null_count() > 0 {
+            let row = (0..array.len()).find(|&i| array.is_null(i)).unwrap_or_default();
+            let message = format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, table.name);
+            return Err(SqlError::new("23502", message).with_detail(failing_row(table, rows, row)).on_table(&table.name).on_column(&column.name));
+        }
+    }
+    Ok(())
+}
+
+/// 23514.
+fn check_constraints(target: &WriteTarget, rows: &RecordBatch) -> Result<(), SqlError> {
+    for check in &target.checks {
+        let result = check.expr.evaluate(rows).and_then(|v| v.into_array(rows.num_rows())).map_err(datafusion_error)?;
+        let Some(result) = result.as_boolean_opt() else {
+            return Err(SqlError::new("42804", format!("argument of CHECK must be type boolean: constraint \"{}\"", check.name)));
+        };
+        if let Some(row) = (0..result.len()).find(|&i| result.is_valid(i) && !result.value(i)) {
+            let table = &target.table;
+            let message = format!("new row for relation \"{}\" violates check constraint \"{}\"", table.name, check.name);
+            return Err(SqlError::new("23514", message).with_detail(failing_row(table, rows, row)).on_table(&table.name).on_constraint(&check.name));
+        }
+    }
+    Ok(())
+}
+
+fn failing_row(table: &TableDef, rows: &RecordBatch, row: usize) -> String {
+    let values: Vec<String> = table
+        .columns
+        .iter()
+        .zip(rows.columns())
+        .map(|(column, array)| {
+            if array.is_null(row) {
+                return "null".to_string();
+            }
+            let mut text = Vec::new();
+            values::write_text(array, row, column.ty, &mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        })
+        .collect();
+    format!("Failing row contains ({}).", values.join(", "))
+}

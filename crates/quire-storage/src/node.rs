@@ -1,0 +1,211 @@
+//! One storage node: its parts put together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::impls::BasicNode;
+use openraft::{Config, SnapshotPolicy};
+use quire_cache::CacheOptions;
+use quire_kit::{Backoff, Shutdown, clock, task};
+use quire_objects::Objects;
+use quire_proto::v1;
+use quire_types::NodeId;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::pages::PageStore;
+use crate::raft::log_store::LogStore;
+use crate::raft::network::{MESSAGE_BYTES_MAX as RAFT_BYTES_MAX, Network};
+use crate::raft::state_machine::StateMachine;
+use crate::raft::Raft;
+use crate::replica::{Published, Replica};
+use crate::rpc::MESSAGE_BYTES_MAX;
+use crate::rpc::admin::AdminService;
+use crate::rpc::pages::PageService;
+use crate::rpc::raft::RaftService;
+use crate::rpc::storage::StorageService;
+use crate::seal::{Sealer, run_sealer};
+use crate::store::{OrderedStore, RocksStore};
+use crate::{StorageError, StorageOptions};
+
+/// Milliseconds between a leader's signs of life.
+const HEARTBEAT_MS: u64 = 150;
+/// Without one for this long, a follower asks for votes. Four heartbeats: a busy two-core machine delays one now and then.
+const ELECTION_MS: (u64, u64) = (700, 1400);
+const _: () = assert!(ELECTION_MS.0 > 4 * HEARTBEAT_MS, "a late heartbeat is no reason for an election");
+/// Log entries between state machine snapshots, and entries kept behind one for followers a little behind.
+const SNAPSHOT_ENTRIES: u64 = 20_000;
+const KEEP_ENTRIES: u64 = 5_000;
+/// A clean stop waits this long for requests under way.
+const DRAIN: Duration = Duration::from_secs(5);
+const CLOSE_TICK: Duration = Duration::from_millis(5);
+
+/// A running storage node.
+pub struct StorageNode {
+    address: SocketAddr,
+    replica: Arc<Replica>,
+    sealer: Arc<Sealer>,
+    server: task::JoinHandle<()>,
+    /// To know when the last user of the store is gone, and with it the lock on its directory.
+    store: Weak<dyn OrderedStore>,
+}
+
+impl StorageNode {
+    /// Starts a node. It listens when this returns; whether the group has a leader is another matter.
+    pub async fn start(options: StorageOptions, shutdown: Shutdown) -> Result<StorageNode, StorageError> {
+        if !options.peers.contains_key(&options.node_id) {
+            return Err(StorageError::Options(format!("node {} is not among the peers", options.node_id)));
+        }
+        let listen_error = |error| StorageError::Listen { address: options.listen.to_string(), error };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let dir_error = |reason: String| StorageError::DataDir { dir: options.data_dir.display().to_string(), reason };
+        std::fs::create_dir_all(&options.data_dir).map_err(|e| dir_error(e.to_string()))?;
+        let store: Arc<dyn OrderedStore> = RocksStore::open(&options.data_dir.join("log")).map_err(|e| dir_error(e.to_string()))?;
+        let object_error = |reason: String| StorageError::ObjectStore { url: options.object_store.clone(), reason };
+        let objects = Objects::open(&options.object_store).map_err(|e| object_error(e.to_string()))?;
+        let cache = CacheOptions {
+            dir: Some(options.data_dir.join("pages")),
+            memory_bytes: 0,
+            disk_bytes: options.cache_disk_bytes,
+            name: "storage",
+        };
+        let pages = PageStore::open(objects.clone(), cache).await.map_err(|e| dir_error(e.to_string()))?;
+
+        let cluster = cluster_name(&options.peers);
+        let published = Arc::new(Published::default());
+        let machine = StateMachine::load(store.clone(), published.clone()).map_err(|e| dir_error(e.to_string()))?;
+        let log = LogStore::new(store.clone()).map_err(|e| dir_error(e.to_string()))?;
+        let config = raft_config(&cluster).map_err(StorageError::Raft)?;
+        let raft = Raft::new(options.node_id.0, config, Network { cluster: cluster.clone() }, log, machine);
+        let raft = raft.await.map_err(|e| StorageError::Raft(e.to_string()))?;
+        let open_store = Arc::downgrade(&store);
+        let replica = Arc::new(Replica::new(raft.clone(), store, published));
+
+        let term = replica.clone();
+        let page_service = PageService::new(Arc::new(pages), Arc::new(move || term.term()));
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .add_service(sized_storage(StorageService::new(replica.clone())))
+            .add_service(v1::pages_server::PagesServer::new(page_service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(
+                v1::raft_server::RaftServer::new(RaftService { raft: raft.clone(), cluster })
+                    .max_decoding_message_size(RAFT_BYTES_MAX)
+                    .max_encoding_message_size(RAFT_BYTES_MAX),
+            )
+            .add_service(v1::admin_server::AdminServer::new(AdminService { replica: replica.clone(), object_store: options.object_store.clone() }));
+        let stop = shutdown.clone();
+        let serving = server.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
+        let sealer = Arc::new(Sealer::new(replica.clone(), objects, options.seal.clone()));
+        let background = task::spawn("seal", run_sealer(sealer.clone(), shutdown.clone()));
+        task::spawn("set up the group", set_up(replica.clone(), options.node_id, options.peers.clone(), shutdown.clone()));
+        let stopping = shutdown.clone();
+        let server = task::spawn("storage server", async move {
+            tokio::pin!(serving);
+            let drained = async {
+                stopping.triggered().await;
+                clock::sleep(DRAIN).await;
+            };
+            tokio::select! {
+                result = &mut serving => {
+                    if let Err(error) = result {
+                        tracing::error!(%error, page = "docs/operating/ports.md", "the storage server ended");
+                    }
+                }
+                () = drained => tracing::warn!("requests under way were cut off at shutdown"),
+            }
+            background.abort();
+            if let Err(error) = raft.shutdown().await {
+                tracing::warn!(%error, "raft did not stop cleanly");
+            }
+        });
+        Ok(StorageNode { address, replica, sealer, server, store: open_store })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the group has a leader and this node has applied its log's beginning: ready to serve.
+    pub fn ready(&self) -> bool {
+        self.replica.published().log_name().is_some() && self.replica.raft().metrics().borrow_watched().current_leader.is_some()
+    }
+
+    /// Makes segments of every table's delta now, whatever its size; only the leader does. The number of tables sealed.
+    pub async fn seal_all(&self) -> usize {
+        let mut sealed = 0;
+        for table in self.replica.view().catalog.tables.keys() {
+            match self.sealer.seal_now(*table).await {
+                Ok(_) => sealed += 1,
+                Err(error) => tracing::warn!(%error, %table, "cannot seal"),
+            }
+        }
+        sealed
+    }
+
+    /// Completes when the node has stopped, after the shutdown was triggered (or its storage failed).
+    pub async fn stopped(self) {
+        let StorageNode { replica, sealer, server, store, .. } = self;
+        drop((replica, sealer));
+        if let Err(error) = server.await {
+            tracing::warn!(%error, "the storage server's task failed");
+        }
+        // Connections and Raft's tasks end a moment later.
+        let deadline = clock::now() + DRAIN;
+        while store.strong_count() > 0 && clock::now() < deadline {
+            clock::sleep(CLOSE_TICK).await;
+        }
+    }
+}
+
+fn sized_storage(service: StorageService) -> v1::storage_server::StorageServer<StorageService> {
+    v1::storage_server::StorageServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Nodes with other peers are of another group: their messages are refused.
+fn cluster_name(peers: &BTreeMap<NodeId, String>) -> String {
+    peers.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>().join(",")
+}
+
+fn raft_config(cluster: &str) -> Result<Arc<Config>, String> {
+    let config = Config {
+        cluster_name: cluster.to_string(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.0,
+        election_timeout_max: ELECTION_MS.1,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        max_in_snapshot_log_to_keep: KEEP_ENTRIES,
+        install_snapshot_timeout: 60_000,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|e| e.to_string())
+}
+
+/// The node with the lowest number forms a new group; whoever leads names a log that has no name.
+async fn set_up(replica: Arc<Replica>, node: NodeId, peers: BTreeMap<NodeId, String>, shutdown: Shutdown) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    if peers.keys().next() == Some(&node) && !replica.raft().is_initialized().await.unwrap_or(true) {
+        let members: BTreeMap<u64, BasicNode> = peers.into_iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
+        if let Err(error) = replica.raft().initialize(members).await {
+            tracing::warn!(%error, "cannot form the group; another node may have");
+        }
+    }
+    while replica.published().log_name().is_none() && !shutdown.is_triggered() {
+        if replica.is_leader() {
+            let name = format!("{:032x}", quire_kit::random::u128());
+            if let Err(error) = replica.propose_name(name).await {
+                tracing::debug!(%error, "cannot name the log yet");
+            }
+        }
+        backoff.wait().await;
+    }
+}

@@ -1,0 +1,28 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use quire_types::NodeId;
+
+use crate::seal::SealOptions;
+
+/// What a storage node is started with.
+#[derive(Clone, Debug)]
+pub struct StorageOptions {
+    /// This node's number.
+    pub node_id: NodeId,
+    /// The address to listen on; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// The address that others dial.
+    pub advertise: String,
+    /// All members of the group by number, this node among them.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Where the log, the state and the page cache are kept.
+    pub data_dir: PathBuf,
+    /// URL of the object store.
+    pub object_store: String,
+    /// Encoded pages kept on this node's disk, bytes.
+    pub cache_disk_bytes: u64,
+    /// When delta rows become segments.
+    pub seal: SealOptions,
+}

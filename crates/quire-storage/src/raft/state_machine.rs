@@ -1,0 +1,219 @@
+//! Applying committed entries: `quire-log` decides, one batch writes it down, readers are shown the new view.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use openraft::entry::{EntryPayload, RaftEntry};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use quire_log::State;
+use quire_proto::decode_entry;
+use quire_types::Outcome;
+use serde::{Deserialize, Serialize};
+
+use super::codec::{decode, encode};
+use super::{Group, Proposal, Reply};
+use crate::persist;
+use crate::replica::Published;
+use crate::store::{Family, OrderedStore, Write};
+
+const APPLIED: &[u8] = b"applied";
+/// What a state machine's snapshot holds: not the log, which each node has of its own.
+const SNAPSHOT_FAMILIES: [Family; 2] = [Family::State, Family::Delta];
+
+/// How far the state machine has come; written in the same batch as what the entries did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Applied {
+    last: Option<LogIdOf<Group>>,
+    membership: StoredMembershipOf<Group>,
+    log_name: Option<String>,
+}
+
+/// One replica.
+pub(crate) struct StateMachine {
+    store: Arc<dyn OrderedStore>,
+    state: State,
+    applied: Applied,
+    published: Arc<Published>,
+    /// The last snapshot made or received, for followers that are too far behind.
+    snapshot: Arc<Mutex<Option<SnapshotOf<Group, Bytes>>>>,
+}
+
+impl StateMachine {
+    /// The replica as the store has it.
+    pub(crate) fn load(store: Arc<dyn OrderedStore>, published: Arc<Published>) -> Result<StateMachine, persist::LoadError> {
+        let applied = match store.get(Family::Meta, APPLIED)? {
+            Some(bytes) => decode::<Applied>(&bytes).map_err(|_| persist::LoadError::Damaged("applied position"))?,
+            None => Applied::default(),
+        };
+        let state = persist::load(store.as_ref())?;
+        published.reset(state.view().clone(), applied.log_name.clone());
+        Ok(StateMachine { store, state, applied, published, snapshot: Arc::default() })
+    }
+
+    /// Decides what an entry does, writes it down, shows it.
+    fn apply_one(&mut self, payload: EntryPayload<Proposal, u64, openraft::impls::BasicNode>, log_id: LogIdOf<Group>) -> Result<Reply, io::Error> {
+        self.applied.last = Some(log_id);
+        let mut writes = vec![];
+        let mut told = None;
+        let reply = match payload {
+            EntryPayload::Blank => Reply(None),
+            EntryPayload::Membership(membership) => {
+                self.applied.membership = StoredMembershipOf::<Group>::new(Some(log_id), membership);
+                Reply(None)
+            }
+            EntryPayload::Normal(Proposal::Name(name)) => {
+                self.applied.log_name.get_or_insert(name);
+                Reply(None)
+            }
+            EntryPayload::Normal(Proposal::Entry(bytes)) => match decode_entry(bytes) {
+                Err(malformed) => Reply(Some(Outcome::Refused(malformed.to_string()))),
+                Ok(entry) => {
+                    let applied = self.state.apply(entry);
+                    let outcome = applied.outcome.clone();
+                    if !applied.changes.is_empty() {
+                        told = Some(applied.changes.clone());
+                    }
+                    writes = persist::writes(self.store.as_ref(), self.state.view().lsn, applied)?;
+                    Reply(Some(outcome))
+                }
+            },
+        };
+        writes.push(Write::Put(Family::Meta, APPLIED.to_vec(), encode(&self.applied)?));
+        self.store.write(writes)?;
+        match told {
+            Some(changes) => self.published.advance(self.state.view().clone(), changes),
+            None => self.published.name(self.applied.log_name.clone()),
+        }
+        Ok(reply)
+    }
+}
+
+impl RaftStateMachine<Group> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogIdOf<Group>>, StoredMembershipOf<Group>), io::Error> {
+        Ok((self.applied.last, self.applied.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Group>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let log_id = entry.log_id();
+            // A panic here would come back at every replay and on every replica alike: better that all stop at once and say so.
+            let this = &mut *self;
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.apply_one(entry.payload, log_id)));
+            let reply = result.unwrap_or_else(|_| {
+                tracing::error!(%log_id, page = "docs/operating/apply-panic.md", "applying a log entry panicked; this node stops");
+                std::process::abort()
+            })?;
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: self.store.clone(), keep: self.snapshot.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<Group>, snapshot: Bytes) -> Result<(), io::Error> {
+        let (log_name, pairs) = unpack(snapshot.clone())?;
+        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone(), log_name };
+        let mut writes: Vec<Write> = SNAPSHOT_FAMILIES.iter().map(|f| Write::DeleteRange(*f, vec![], vec![0xff; 64])).collect();
+        writes.extend(pairs.into_iter().map(|(family, key, value)| Write::Put(family, key, value)));
+        writes.push(Write::Put(Family::Meta, APPLIED.to_vec(), encode(&applied)?));
+        self.store.write(writes)?;
+        let store = self.store.clone();
+        quire_kit::task::blocking(move || store.sync()).await?;
+        self.applied = applied;
+        self.state = persist::load(self.store.as_ref()).map_err(io::Error::other)?;
+        self.published.reset(self.state.view().clone(), self.applied.log_name.clone());
+        *self.snapshot.lock() = Some(Snapshot { meta: meta.clone(), snapshot });
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Group, Bytes>>, io::Error> {
+        Ok(self.snapshot.lock().clone())
+    }
+}
+
+/// Makes snapshots from a consistent view of the store, while entries go on being applied.
+pub(crate) struct Builder {
+    store: Arc<dyn OrderedStore>,
+    keep: Arc<Mutex<Option<SnapshotOf<Group, Bytes>>>>,
+}
+
+impl RaftSnapshotBuilder<Group> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Group, Bytes>, io::Error> {
+        let store = self.store.clone();
+        let (applied, bytes) = quire_kit::task::blocking(move || pack(store.as_ref())).await?;
+        let meta = SnapshotMeta { last_log_id: applied.last, last_membership: applied.membership };
+        let snapshot = Snapshot { meta, snapshot: bytes };
+        *self.keep.lock() = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+}
+
+/// Length-prefixed: the log's name, then family, key and value of every pair.
+fn pack(store: &dyn OrderedStore) -> Result<(Applied, Bytes), io::Error> {
+    let mut applied = None;
+    let mut pairs = BytesMut::new();
+    let mut families = SNAPSHOT_FAMILIES.to_vec();
+    families.push(Family::Meta);
+    store.dump(&families, &mut |family, key, value| match family {
+        Family::Meta if key == APPLIED => applied = Some(value.to_vec()),
+        Family::Meta | Family::Log => {}
+        Family::State | Family::Delta => {
+            pairs.put_u8(u8::from(family == Family::Delta));
+            put_bytes(&mut pairs, key);
+            put_bytes(&mut pairs, value);
+        }
+    })?;
+    let applied: Applied = applied.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default();
+    let mut out = BytesMut::with_capacity(pairs.len() + 64);
+    put_bytes(&mut out, &encode(&applied.log_name)?);
+    out.extend_from_slice(&pairs);
+    Ok((applied, out.freeze()))
+}
+
+type Unpacked = (Option<String>, Vec<(Family, Vec<u8>, Bytes)>);
+
+fn unpack(mut bytes: Bytes) -> Result<Unpacked, io::Error> {
+    let name = decode(&take_bytes(&mut bytes)?)?;
+    let mut pairs = vec![];
+    while bytes.has_remaining() {
+        let family = if bytes.get_u8() == 1 { Family::Delta } else { Family::State };
+        let key = take_bytes(&mut bytes)?.to_vec();
+        pairs.push((family, key, take_bytes(&mut bytes)?));
+    }
+    Ok((name, pairs))
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u64(bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn take_bytes(bytes: &mut Bytes) -> Result<Bytes, io::Error> {
+    let short = || io::Error::new(io::ErrorKind::InvalidData, "a state machine snapshot ends too early");
+    if bytes.remaining() < 8 {
+        return Err(short());
+    }
+    let length = bytes.get_u64() as usize;
+    if bytes.remaining() < length {
+        return Err(short());
+    }
+    Ok(bytes.split_to(length))
+}

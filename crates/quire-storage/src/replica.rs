@@ -1,0 +1,208 @@
+//! This node's copy of the database as the rest of the service uses it: read the view, propose to the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use parking_lot::Mutex;
+use quire_proto::encode_entry;
+use quire_types::{Change, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, View};
+
+use crate::persist::delta_key;
+use crate::raft::{Group, Proposal, Raft};
+use crate::store::{Family, OrderedStore};
+
+/// Log entries whose changes are kept for callers that are a little behind; others get everything.
+const RECENT_MAX: usize = 4096;
+/// Changes in them.
+const RECENT_CHANGES_MAX: usize = 65_536;
+
+/// What the state machine shows the rest of the node.
+#[derive(Default)]
+pub(crate) struct Published {
+    inner: Mutex<Shown>,
+    advanced: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Shown {
+    view: Arc<View>,
+    log_name: Option<String>,
+    /// (LSN, what happened), oldest first, without gaps.
+    recent: VecDeque<(Lsn, Arc<Vec<Change>>)>,
+    recent_changes: usize,
+}
+
+/// What happened since an LSN.
+pub(crate) struct Since {
+    /// The log's name.
+    pub(crate) log_name: String,
+    /// The view that the changes lead to.
+    pub(crate) lsn: Lsn,
+    /// True when they begin from nothing.
+    pub(crate) full: bool,
+    /// The changes, in order.
+    pub(crate) changes: Vec<Arc<Vec<Change>>>,
+}
+
+impl Published {
+    /// A state that did not come by applying entries: at start, or from another node.
+    pub(crate) fn reset(&self, view: View, log_name: Option<String>) {
+        *self.inner.lock() = Shown { view: Arc::new(view), log_name, ..Shown::default() };
+        self.advanced.notify_waiters();
+    }
+
+    /// One more entry was applied.
+    pub(crate) fn advance(&self, view: View, changes: Vec<Change>) {
+        let mut shown = self.inner.lock();
+        shown.recent_changes += changes.len();
+        shown.recent.push_back((view.lsn, Arc::new(changes)));
+        while shown.recent.len() > RECENT_MAX || shown.recent_changes > RECENT_CHANGES_MAX {
+            let Some((_, forgotten)) = shown.recent.pop_front() else { break };
+            shown.recent_changes -= forgotten.len();
+        }
+        shown.view = Arc::new(view);
+        drop(shown);
+        self.advanced.notify_waiters();
+    }
+
+    pub(crate) fn name(&self, log_name: Option<String>) {
+        self.inner.lock().log_name = log_name;
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.inner.lock().view.clone()
+    }
+
+    pub(crate) fn log_name(&self) -> Option<String> {
+        self.inner.lock().log_name.clone()
+    }
+
+    /// What a caller must be told who knows the log up to `known`; `None` while the log has no name.
+    pub(crate) fn since(&self, log_name: &str, known: Lsn) -> Option<Since> {
+        let shown = self.inner.lock();
+        let name = shown.log_name.clone()?;
+        let lsn = shown.view.lsn;
+        let continues = name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|(first, _)| first.0 <= known.0 + 1));
+        if continues && known > Lsn(0) {
+            let changes = shown.recent.iter().filter(|(at, _)| *at > known).map(|(_, changes)| changes.clone()).collect();
+            return Some(Since { log_name: name, lsn, full: false, changes });
+        }
+        let view = shown.view.clone();
+        drop(shown);
+        Some(Since { log_name: name, lsn, full: true, changes: vec![Arc::new(view.dump())] })
+    }
+
+    /// Completes when the view is at `lsn` or later.
+    pub(crate) async fn reached(&self, lsn: Lsn) {
+        loop {
+            let advanced = self.advanced.notified();
+            if self.view().lsn >= lsn {
+                return;
+            }
+            advanced.await;
+        }
+    }
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ProposeError {
+    /// Another node leads, or none does. Nothing was written.
+    #[error("this node does not lead the log")]
+    NotLeader(Option<(NodeId, String)>),
+    /// The entry may or may not come to be applied. Ask again with the same transaction id.
+    #[error("the outcome is not known: {0}")]
+    Unknown(String),
+    /// This node's storage has failed.
+    #[error("this node has stopped: {0}")]
+    Stopped(String),
+}
+
+/// One node's copy.
+pub(crate) struct Replica {
+    raft: Raft,
+    store: Arc<dyn OrderedStore>,
+    published: Arc<Published>,
+}
+
+impl Replica {
+    pub(crate) fn new(raft: Raft, store: Arc<dyn OrderedStore>, published: Arc<Published>) -> Replica {
+        Replica { raft, store, published }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// What this node has applied.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.published.view()
+    }
+
+    /// A delta batch as an Arrow IPC stream; `None` when it is not (or no longer) in the delta.
+    pub(crate) fn delta(&self, table: TableId, first: RowId) -> Option<Bytes> {
+        match self.store.get(Family::Delta, &delta_key(table, first)) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, %table, page = "docs/operating/disk-full.md", "cannot read a delta batch");
+                None
+            }
+        }
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// The term as far as this node knows.
+    pub(crate) fn term(&self) -> Term {
+        Term(self.raft.metrics().borrow_watched().current_term)
+    }
+
+    /// Puts an entry into the log; its outcome once it is fsynced on a majority and applied here.
+    pub(crate) async fn propose(&self, entry: LogEntry) -> Result<Outcome, ProposeError> {
+        let reply = self.write(Proposal::Entry(encode_entry(&entry))).await?;
+        reply.ok_or_else(|| ProposeError::Unknown("the log gave no outcome".into()))
+    }
+
+    /// Names the log, unless it has a name.
+    pub(crate) async fn propose_name(&self, name: String) -> Result<(), ProposeError> {
+        self.write(Proposal::Name(name)).await.map(|_| ())
+    }
+
+    async fn write(&self, proposal: Proposal) -> Result<Option<Outcome>, ProposeError> {
+        match self.raft.client_write(proposal).await {
+            Ok(response) => Ok(response.data.0),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Err(ProposeError::NotLeader(leader_of(&to))),
+            Err(RaftError::APIError(other)) => Err(ProposeError::Unknown(other.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Waits until this node's view holds every commit acknowledged before the call. By the leader's lease when it is fresh, else by
+    /// asking a majority (Raft dissertation, section 6.4).
+    pub(crate) async fn linearize(&self) -> Result<(), ProposeError> {
+        if self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.is_ok() {
+            return Ok(());
+        }
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => Err(ProposeError::NotLeader(leader_of(&to))),
+            Err(RaftError::APIError(other)) => Err(ProposeError::Unknown(other.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+}
+
+fn leader_of(to: &ForwardToLeader<Group>) -> Option<(NodeId, String)> {
+    Some((NodeId(to.leader_id?), to.leader_node.as_ref()?.addr.clone()))
+}

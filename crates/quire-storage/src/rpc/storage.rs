@@ -1,0 +1,141 @@
+//! Snapshots, commits and delta reads.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use quire_kit::clock;
+use quire_proto::v1;
+use quire_types::{Change, Commit, LogEntry, Lsn, Outcome, RowId, TableId};
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+
+use super::propose_status;
+use crate::replica::{Replica, Since};
+
+/// Changes in one part of a snapshot; a segment's is some tens of kilobytes.
+const PART_CHANGES: usize = 64;
+/// Bytes of rows and manifests in one commit: above it a load should have been made segments.
+const COMMIT_BYTES_MAX: usize = 48 << 20;
+/// Proposals under way; more wait, and callers' deadlines push back.
+const PROPOSALS_MAX: usize = 1024;
+/// A read of delta rows waits so long for this node to catch up.
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// Batches in one read.
+const BATCHES_MAX: usize = 65_536;
+
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The log's service.
+#[derive(Clone)]
+pub(crate) struct StorageService {
+    replica: Arc<Replica>,
+    proposals: Arc<Semaphore>,
+}
+
+impl StorageService {
+    pub(crate) fn new(replica: Arc<Replica>) -> StorageService {
+        StorageService { replica, proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)) }
+    }
+
+    async fn take_snapshot(&self, request: v1::SnapshotRequest) -> Result<Since, Status> {
+        self.replica.linearize().await.map_err(propose_status)?;
+        let since = self.replica.published().since(&request.log_id, Lsn(request.known_lsn));
+        since.ok_or_else(|| Status::unavailable("the log is being set up"))
+    }
+
+    async fn certify(&self, request: v1::CommitRequest) -> Result<Outcome, Status> {
+        let known = self.replica.published().log_name();
+        if known.is_some_and(|name| name != request.log_id) {
+            return Err(Status::invalid_argument("the commit is for another log"));
+        }
+        let commit = request.commit.ok_or_else(|| Status::invalid_argument("no commit in the request"))?;
+        let commit = Commit::try_from(commit).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let bytes: usize = commit.writes.iter().map(|w| w.rows.len() + w.deletes.len() * 8 + w.keys.len() * 12).sum();
+        if bytes > COMMIT_BYTES_MAX {
+            return Err(Status::out_of_range(format!("a commit of {bytes} bytes is larger than {COMMIT_BYTES_MAX}")));
+        }
+        let _permit = self.proposals.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
+        self.replica.propose(LogEntry::Commit(commit)).await.map_err(propose_status)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::storage_server::Storage for StorageService {
+    type SnapshotStream = Parts<v1::SnapshotReply>;
+    type ReadDeltasStream = Parts<v1::ReadDeltasReply>;
+
+    async fn snapshot(&self, request: Request<v1::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let began = clock::now();
+        let request = request.into_inner();
+        let known_lsn = request.known_lsn;
+        let result = self.take_snapshot(request).await;
+        let milliseconds = began.elapsed().as_secs_f64() * 1e3;
+        match &result {
+            Ok(since) => tracing::debug!(rpc = "snapshot", known_lsn, lsn = since.lsn.0, full = since.full, milliseconds, outcome = "ok"),
+            Err(status) => tracing::debug!(rpc = "snapshot", known_lsn, milliseconds, outcome = ?status.code()),
+        }
+        let since = result?;
+        Ok(Response::new(Box::pin(futures::stream::iter(parts(since).map(Ok)))))
+    }
+
+    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitReply>, Status> {
+        let began = clock::now();
+        let result = self.certify(request.into_inner()).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let label = match &result {
+            Ok(Outcome::Committed(_)) => "committed",
+            Ok(outcome) if outcome.retryable() => "conflict",
+            Ok(_) => "refused",
+            Err(_) => "error",
+        };
+        metrics::counter!("quire_storage_commits_total", "outcome" => label).increment(1);
+        metrics::histogram!("quire_storage_commit_seconds").record(seconds);
+        match &result {
+            Ok(outcome) => tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, ?outcome),
+            Err(status) => tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, outcome = ?status.code(), reason = status.message()),
+        }
+        Ok(Response::new(v1::CommitReply { outcome: Some((&result?).into()) }))
+    }
+
+    async fn read_deltas(&self, request: Request<v1::ReadDeltasRequest>) -> Result<Response<Self::ReadDeltasStream>, Status> {
+        let request = request.into_inner();
+        if request.first.len() > BATCHES_MAX {
+            return Err(Status::invalid_argument(format!("more than {BATCHES_MAX} batches in one read")));
+        }
+        let caught_up = self.replica.published().reached(Lsn(request.lsn));
+        clock::timeout(CATCH_UP, caught_up).await.map_err(|_| Status::unavailable("this node has not caught up with the log"))?;
+        tracing::debug!(rpc = "read_deltas", table = request.table, batches = request.first.len(), lsn = request.lsn);
+        let (replica, table) = (self.replica.clone(), TableId(request.table));
+        let replies = request.first.into_iter().map(move |first| {
+            let rows = replica.delta(table, RowId(first)).unwrap_or_default();
+            Ok(v1::ReadDeltasReply { first, rows })
+        });
+        Ok(Response::new(Box::pin(futures::stream::iter(replies))))
+    }
+}
+
+/// Cuts what happened into messages; at least one, for the LSN.
+fn parts(since: Since) -> impl Iterator<Item = v1::SnapshotReply> + Send {
+    let Since { log_name, lsn, full, changes } = since;
+    let part = move |changes: &[Change]| v1::SnapshotReply {
+        log_id: log_name.clone(),
+        lsn: lsn.0,
+        full,
+        changes: changes.iter().map(Into::into).collect(),
+    };
+    let mut parts: Vec<v1::SnapshotReply> = vec![];
+    for group in &changes {
+        for chunk in group.chunks(PART_CHANGES) {
+            match parts.last_mut() {
+                Some(last) if last.changes.len() + chunk.len() <= PART_CHANGES => last.changes.extend(chunk.iter().map(v1::Change::from)),
+                _ => parts.push(part(chunk)),
+            }
+        }
+    }
+    if parts.is_empty() {
+        parts.push(part(&[]));
+    }
+    parts.into_iter()
+}

@@ -1,0 +1,383 @@
+//! Sealing: delta rows become sorted segments.
+//!
+//! The order is what makes it safe: the objects are put first, then a log entry says that they hold those rows. A crash
+//! in between leaves objects that no manifest names; garbage collection finds them. An entry that came too late (another
+//! leader sealed the rows, the table is gone) is `Stale` on every replica, and then this node removes its objects; after
+//! an entry whose fate it does not know it leaves them alone.
+//!
+//! Deleted rows stay in the segments, and in the table's set of deleted rows, which counts them: compaction drops both.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quire_kit::clock::{self, Instant};
+use quire_kit::{Backoff, Shutdown, random, task};
+use quire_objects::{ObjectError, Objects, PutOutcome};
+use quire_types::{
+    DeltaMeta, LogEntry, Outcome, ROW_GROUP_ROWS, RowId, SEGMENT_ROWS, Seal, SegmentMeta, TableDef, TableId, TableView, Term,
+};
+
+use crate::replica::{ProposeError, Replica};
+
+mod rows;
+
+/// Bytes of one seal, as Arrow IPC: it is in memory a few times over while it is sorted and encoded.
+const SEAL_BYTES_MAX: u64 = 256 << 20;
+/// After a failure, with the object store for instance, a table waits.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// When to seal a table's delta: at the first of the three.
+#[derive(Clone, Debug)]
+pub struct SealOptions {
+    /// Rows.
+    pub rows_max: u64,
+    /// Bytes, as Arrow IPC.
+    pub bytes_max: u64,
+    /// Time since this node first saw the oldest row.
+    pub age_max: Duration,
+    /// How often to look.
+    pub tick: Duration,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        SealOptions {
+            rows_max: ROW_GROUP_ROWS as u64,
+            bytes_max: 64 << 20,
+            age_max: Duration::from_secs(60),
+            tick: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Why a table was not sealed. Its rows stay in the delta, where they are safe and slow.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealError {
+    /// Only the leader seals.
+    #[error("this node is not the leader")]
+    NotLeader,
+    /// No such table, or a batch went while it was looked at: sealed by another, truncated.
+    #[error("table {0} or its delta is gone")]
+    Gone(TableId),
+    /// The delta has columns of another table version, which cannot be brought into the present one.
+    #[error("delta batch {first} of table {table} has the columns of version {version}")]
+    Columns {
+        /// The table.
+        table: TableId,
+        /// The batch.
+        first: RowId,
+        /// The batch's version.
+        version: u64,
+    },
+    /// Delta rows do not decode.
+    #[error("delta batch {first} of table {table} does not decode: {reason}")]
+    Decode {
+        /// The table.
+        table: TableId,
+        /// The batch.
+        first: RowId,
+        /// Why.
+        reason: String,
+    },
+    /// The rows do not encode.
+    #[error("rows of table {table} do not encode: {reason}")]
+    Encode {
+        /// The table.
+        table: TableId,
+        /// Why.
+        reason: String,
+    },
+    /// The object store would not take a segment.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// An object has a name that was chosen at random. Not chance: two generators with one seed.
+    #[error("object {0} exists already")]
+    Taken(String),
+    /// The log did not take the entry, or its answer is not known.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// The state machine found the entry to contradict the state.
+    #[error("the seal was refused: {0}")]
+    Refused(String),
+}
+
+/// What one seal did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Rows that are in segments now.
+    pub rows: u64,
+    /// The segments.
+    pub segments: u64,
+}
+
+/// Seals the tables of one node's replica while that node leads.
+pub(crate) struct Sealer {
+    replica: Arc<Replica>,
+    objects: Objects,
+    options: SealOptions,
+    /// One seal at a time, whoever asks for it.
+    watch: tokio::sync::Mutex<Watch>,
+}
+
+/// Seals until `shutdown`. Runs on every node, acts on the leader.
+pub(crate) async fn run_sealer(sealer: Arc<Sealer>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = clock::sleep(sealer.options.tick) => {}
+        }
+        tokio::select! {
+            // a seal given up in the middle leaves an orphan at worst
+            () = shutdown.triggered() => return,
+            () = Box::pin(sealer.look()) => {}
+        }
+    }
+}
+
+impl Sealer {
+    /// Does nothing yet: see [`run_sealer`].
+    pub(crate) fn new(replica: Arc<Replica>, objects: Objects, options: SealOptions) -> Sealer {
+        Sealer { replica, objects, options, watch: tokio::sync::Mutex::default() }
+    }
+
+    /// Seals all rows that are in the table's delta now.
+    pub(crate) async fn seal_now(&self, table: TableId) -> Result<Sealed, SealError> {
+        let _one = self.watch.lock().await;
+        let view = self.replica.view();
+        let end = view.tables.get(&table).ok_or(SealError::Gone(table))?.next_row_id;
+        let mut done = Sealed::default();
+        while self.replica.view().tables.get(&table).is_some_and(|rows| rows.delta.first().is_some_and(|d| d.first < end)) {
+            let sealed = Box::pin(self.seal(table)).await?;
+            done.rows += sealed.rows;
+            done.segments += sealed.segments;
+        }
+        Ok(done)
+    }
+
+    /// Seals what is due.
+    async fn look(&self) {
+        let mut watch = self.watch.lock().await;
+        let view = self.replica.view();
+        watch.notice(view.tables.iter().map(|(id, rows)| (*id, rows.as_ref())), clock::now());
+        if !self.replica.is_leader() {
+            return;
+        }
+        for (&table, rows) in &view.tables {
+            if watch.waits(table) || !due(rows, watch.age(table), &self.options) {
+                continue;
+            }
+            match Box::pin(self.seal_while_due(table)).await {
+                Ok(()) => watch.succeeded(table),
+                Err(error) => watch.failed(table, &error),
+            }
+        }
+    }
+
+    /// Seals once, and again while there is still too much.
+    async fn seal_while_due(&self, table: TableId) -> Result<(), SealError> {
+        loop {
+            self.seal(table).await?;
+            let view = self.replica.view();
+            if !view.tables.get(&table).is_some_and(|rows| due(rows, None, &self.options)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Seals the oldest batches of the table's delta, as many as make one segment.
+    async fn seal(&self, table: TableId) -> Result<Sealed, SealError> {
+        if !self.replica.is_leader() {
+            return Err(SealError::NotLeader);
+        }
+        let start = clock::now();
+        let term = self.replica.term();
+        let view = self.replica.view();
+        let def = view.catalog.tables.get(&table).ok_or(SealError::Gone(table))?.clone();
+        let chosen = choose(&view.tables.get(&table).ok_or(SealError::Gone(table))?.delta).to_vec();
+        let (Some(oldest), Some(newest)) = (chosen.first().copied(), chosen.last().copied()) else {
+            return Ok(Sealed::default());
+        };
+        let (first, end) = (oldest.first, RowId(newest.first.0 + newest.rows));
+        let segments = self.encode(&def, chosen, term).await?;
+        let sealed = Sealed { rows: segments.iter().map(|(meta, _)| meta.rows).sum(), segments: segments.len() as u64 };
+        let mut metas = Vec::with_capacity(segments.len());
+        for (meta, bytes) in segments {
+            let key = SegmentMeta::object_key(table, meta.id, meta.term);
+            if self.objects.put_if_absent(&key, bytes).await? == PutOutcome::Existed {
+                return Err(SealError::Taken(key));
+            }
+            metas.push(meta);
+        }
+        let seal = Seal { table, version: def.version, first, end, segments: metas.clone() };
+        let outcome = self.replica.propose(LogEntry::Seal(seal)).await?;
+        tracing::debug!(
+            table = table.0,
+            first = first.0,
+            end = end.0,
+            rows = sealed.rows,
+            segments = sealed.segments,
+            bytes = metas.iter().map(|m| m.bytes).sum::<u64>(),
+            elapsed_ms = start.elapsed().as_millis() as u64,
+            ?outcome,
+            "sealed"
+        );
+        match outcome {
+            Outcome::Committed(_) => {
+                metrics::counter!("quire_storage_sealed_rows_total").increment(sealed.rows);
+                metrics::counter!("quire_storage_sealed_segments_total").increment(sealed.segments);
+                metrics::histogram!("quire_storage_seal_seconds").record(start.elapsed().as_secs_f64());
+                Ok(sealed)
+            }
+            Outcome::Stale => {
+                self.remove(&metas).await;
+                Err(SealError::Gone(table))
+            }
+            other => {
+                self.remove(&metas).await;
+                Err(SealError::Refused(format!("{other:?}")))
+            }
+        }
+    }
+
+    /// Reads, sorts and encodes delta batches, off the runtime's threads.
+    async fn encode(&self, def: &Arc<TableDef>, chosen: Vec<DeltaMeta>, term: Term) -> Result<Vec<(SegmentMeta, Bytes)>, SealError> {
+        let (replica, def) = (self.replica.clone(), def.clone());
+        task::blocking(move || {
+            let batches = chosen
+                .into_iter()
+                .map(|delta| replica.delta(def.id, delta.first).map(|bytes| (delta, bytes)).ok_or(SealError::Gone(def.id)))
+                .collect::<Result<Vec<_>, SealError>>()?;
+            rows::encode(&def, &batches, term, random::u64)
+        })
+        .await
+    }
+
+    /// Removes the objects of a seal that did not and will not happen.
+    async fn remove(&self, segments: &[SegmentMeta]) {
+        for meta in segments {
+            let key = SegmentMeta::object_key(meta.table, meta.id, meta.term);
+            if let Err(error) = self.objects.delete(&key).await {
+                tracing::info!(key, %error, "an orphan object stays");
+            }
+        }
+    }
+}
+
+/// True when the delta shall be sealed.
+fn due(rows: &TableView, age: Option<Duration>, options: &SealOptions) -> bool {
+    !rows.delta.is_empty()
+        && (rows.delta_rows() >= options.rows_max
+            || rows.delta_bytes() >= options.bytes_max
+            || age.is_some_and(|age| age >= options.age_max))
+}
+
+/// The oldest batches, at least one, that make about one segment.
+fn choose(delta: &[DeltaMeta]) -> &[DeltaMeta] {
+    let (mut rows, mut bytes) = (0, 0);
+    let count = delta
+        .iter()
+        .take_while(|d| {
+            rows += d.rows;
+            bytes += d.bytes;
+            rows <= SEGMENT_ROWS as u64 && bytes <= SEAL_BYTES_MAX
+        })
+        .count();
+    &delta[..count.max(1).min(delta.len())]
+}
+
+/// What a sealer remembers from one look to the next.
+#[derive(Default)]
+struct Watch {
+    tables: HashMap<TableId, Seen>,
+    /// Batches of columns that cannot be sealed, said once.
+    complained: HashSet<(TableId, u64)>,
+}
+
+/// When rows of one table were first seen, and when to try again after a failure.
+#[derive(Default)]
+struct Seen {
+    /// At this time all rows below this id had been seen. Ascending.
+    marks: Vec<(RowId, Instant)>,
+    /// The age of the oldest row that is still in the delta began then.
+    since: Option<Instant>,
+    retry: Option<(Instant, Backoff)>,
+    now: Option<Instant>,
+}
+
+/// Marks of one table: one a tick as long as rows come, until they are sealed.
+const MARKS_MAX: usize = 4096;
+
+impl Watch {
+    /// Takes note of what is in the deltas.
+    fn notice<'a>(&mut self, tables: impl Iterator<Item = (TableId, &'a TableView)>, now: Instant) {
+        let mut before = std::mem::take(&mut self.tables);
+        for (table, rows) in tables {
+            let mut seen = before.remove(&table).unwrap_or_default();
+            seen.now = Some(now);
+            match rows.delta.first() {
+                Some(oldest) => {
+                    seen.marks.retain(|(end, _)| *end > oldest.first);
+                    if seen.marks.last().is_none_or(|(end, _)| *end < rows.next_row_id) && seen.marks.len() < MARKS_MAX {
+                        seen.marks.push((rows.next_row_id, now));
+                    }
+                    seen.since = seen.marks.first().map(|(_, at)| *at);
+                }
+                None => {
+                    seen.marks.clear();
+                    seen.since = None;
+                }
+            }
+            self.tables.insert(table, seen);
+        }
+        self.complained.retain(|(table, _)| self.tables.contains_key(table));
+    }
+
+    /// How long ago, as of the last look, the oldest delta row of the table was first seen.
+    fn age(&self, table: TableId) -> Option<Duration> {
+        let seen = self.tables.get(&table)?;
+        Some(seen.now?.saturating_duration_since(seen.since?))
+    }
+
+    /// True while the table waits after a failure.
+    fn waits(&self, table: TableId) -> bool {
+        self.tables.get(&table).is_some_and(|seen| match (&seen.retry, seen.now) {
+            (Some((at, _)), Some(now)) => now < *at,
+            _ => false,
+        })
+    }
+
+    fn succeeded(&mut self, table: TableId) {
+        if let Some(seen) = self.tables.get_mut(&table) {
+            seen.retry = None;
+        }
+    }
+
+    fn failed(&mut self, table: TableId, error: &SealError) {
+        match error {
+            // another leads, or was first: nothing went wrong
+            SealError::NotLeader | SealError::Gone(_) | SealError::Propose(_) => {
+                tracing::debug!(table = table.0, %error, "not sealed");
+            }
+            SealError::Columns { version, .. } => {
+                if self.complained.insert((table, *version)) {
+                    tracing::warn!(table = table.0, %error, "not sealed, the rows stay in the delta");
+                }
+            }
+            _ => tracing::warn!(table = table.0, %error, "not sealed, trying again later"),
+        }
+        metrics::counter!("quire_storage_seals_failed_total").increment(1);
+        if let Some(seen) = self.tables.get_mut(&table) {
+            let mut backoff = match seen.retry.take() {
+                Some((_, backoff)) => backoff,
+                None => Backoff::new(BACKOFF_FIRST, BACKOFF_MAX),
+            };
+            seen.retry = Some((clock::now() + backoff.next_delay(), backoff));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
