@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use foyer::{
-    BlockEngineConfig, Code, Compression, DeviceBuilder, Error, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy, PsyncIoEngineConfig,
-    RecoverMode,
+    BlockEngineConfig, Code, Compression, DeviceBuilder, Error, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
+    PsyncIoEngineConfig, RecoverMode,
 };
 use quire_types::PageId;
 

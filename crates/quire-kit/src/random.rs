@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use parking_lot::Mutex;
-use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 static GENERATOR: LazyLock<Mutex<StdRng>> = LazyLock::new(|| Mutex::new(StdRng::from_os_rng()));
 

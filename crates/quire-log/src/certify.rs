@@ -154,7 +154,11 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
             None
         }
         CatalogChange::DropView(id) => {
-            if catalog.views.contains_key(id) { None } else { conflict(format!("view {id} does not exist")) }
+            if catalog.views.contains_key(id) {
+                None
+            } else {
+                conflict(format!("view {id} does not exist"))
+            }
         }
     }
 }

@@ -2,13 +2,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quire_types::{CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, Seal, SegmentMeta, TableId, TableWrite, TxnId, View};
+use quire_types::{
+    CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, Seal, SegmentMeta, TableId, TableWrite, TxnId, View,
+};
 
 use crate::record::{Record, TableLsns};
 use crate::window::Window;
 
-/// Outcomes remembered: a client asks again within seconds, this is minutes at any rate one log can have.
-const OUTCOMES_MAX: usize = 200_000;
+/// Outcomes remembered: a client asks again for 30 seconds at most, and one log does not commit 25,000 times a second for that long.
+const OUTCOMES_MAX: usize = 750_000;
 
 /// Everything that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, Commit, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn, Outcome, RowId, RowIds,
-    SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId, View,
+    CatalogChange, Change, ColumnDef, ColumnId, Commit, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn, Outcome, RowId,
+    RowIds, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId, View,
 };
 
 use crate::State;
@@ -32,7 +32,8 @@ fn create(txn: u128, snapshot: u64, name: &str) -> LogEntry {
 
 fn insert(txn: u128, snapshot: u64, keys: &[u64]) -> LogEntry {
     let keys: Vec<KeyAssert> = keys.iter().map(|&hash| KeyAssert { constraint: 0, hash }).collect();
-    let write = TableWrite { table: T, version: 1, rows: Bytes::from_static(b"x"), row_count: keys.len() as u64, keys, ..TableWrite::default() };
+    let write =
+        TableWrite { table: T, version: 1, rows: Bytes::from_static(b"x"), row_count: keys.len() as u64, keys, ..TableWrite::default() };
     commit(txn, snapshot, vec![], vec![write])
 }
 
@@ -121,7 +122,8 @@ fn nonsense_is_refused_and_changes_nothing() {
     state.apply(create(1, 0, "t"));
     let before = state.view().clone();
     let twice = vec![TableWrite { table: T, version: 1, ..TableWrite::default() }; 2];
-    let wrong_segment = TableWrite { table: T, version: 1, segments: vec![SegmentMeta { table: TableId(3), ..segment(1) }], ..TableWrite::default() };
+    let wrong_segment =
+        TableWrite { table: T, version: 1, segments: vec![SegmentMeta { table: TableId(3), ..segment(1) }], ..TableWrite::default() };
     let huge = TableWrite { table: T, version: 1, segments: vec![segment(u64::MAX), segment(5)], ..TableWrite::default() };
     let rows_without_bytes = TableWrite { table: T, version: 1, row_count: 1, ..TableWrite::default() };
     let unsorted = TableWrite { table: T, version: 1, deletes: vec![RowId(2), RowId(1)], ..TableWrite::default() };
@@ -159,7 +161,14 @@ fn a_seal_moves_whole_batches_and_nothing_else() {
 fn row_ids_go_to_delta_rows_first_and_then_to_segments_in_order() {
     let mut state = State::new();
     state.apply(create(1, 0, "t"));
-    let write = TableWrite { table: T, version: 1, rows: Bytes::from_static(b"x"), row_count: 3, segments: vec![segment(5), segment(7)], ..TableWrite::default() };
+    let write = TableWrite {
+        table: T,
+        version: 1,
+        rows: Bytes::from_static(b"x"),
+        row_count: 3,
+        segments: vec![segment(5), segment(7)],
+        ..TableWrite::default()
+    };
     state.apply(commit(2, 1, vec![], vec![write]));
     let rows = &state.view().tables[&T];
     assert_eq!(rows.delta[0].first, RowId(0));
@@ -173,8 +182,11 @@ fn any_entry() -> impl Strategy<Value = LogEntry> {
     let snapshot = 0..12u64;
     prop_oneof![
         (txn.clone(), snapshot.clone(), prop::collection::vec(0..6u64, 1..4)).prop_map(|(t, s, keys)| insert(t, s, &keys)),
-        (txn.clone(), snapshot.clone(), prop::collection::btree_set(0..12u64, 1..4))
-            .prop_map(|(t, s, rows)| delete(t, s, &rows.into_iter().collect::<Vec<_>>())),
+        (txn.clone(), snapshot.clone(), prop::collection::btree_set(0..12u64, 1..4)).prop_map(|(t, s, rows)| delete(
+            t,
+            s,
+            &rows.into_iter().collect::<Vec<_>>()
+        )),
         (txn.clone(), snapshot.clone(), 1..4u64).prop_map(|(t, s, rows)| load(t, s, rows)),
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| truncate(t, s)),
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| create(t, s, "t")),
@@ -199,7 +211,9 @@ impl Model {
         }
         let now = self.history.last().map_or(1, |h| h.0);
         let since: Vec<_> = self.history.iter().filter(|h| h.0 > snapshot).collect();
-        let key_conflict = since.iter().any(|h| (h.2 && (all_keys || !keys.is_empty())) || h.1.iter().any(|k| keys.contains(k)) || all_keys && (h.2 || !h.1.is_empty()));
+        let key_conflict = since.iter().any(|h| {
+            (h.2 && (all_keys || !keys.is_empty())) || h.1.iter().any(|k| keys.contains(k)) || all_keys && (h.2 || !h.1.is_empty())
+        });
         let ok = snapshot <= now && !key_conflict && deletes.iter().all(|r| *r < next_row && !self.deleted.contains(r));
         if ok {
             self.deleted.extend(deletes);

@@ -7,16 +7,22 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use pgwire::messages::PgWireBackendMessage as Out;
 use pgwire::messages::data::{NoData, ParameterDescription};
-use pgwire::messages::extendedquery::{Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended, TARGET_TYPE_BYTE_PORTAL,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
 use pgwire::messages::response::EmptyQueryResponse;
 use quire_kit::clock;
-use quire_sql::{ParamValue, Prepared, Response, Rows, SqlError};
+use quire_sql::{ParamValue, Prepared, Response, Rows, SqlError, TransactionStatus};
 
 use crate::connection::{Connection, Done, Sent, tag_of};
 use crate::rows::{Formats, row_description};
 use crate::types::{description, parameter_type};
 use crate::wire::WireError;
 use crate::{copy, params};
+
+/// Statements and portals a session may hold: far more than any driver keeps, and a bound on its memory.
+const NAMES_MAX: usize = 100_000;
 
 /// Prepared statements and portals of a connection, by name; the unnamed ones are named "".
 #[derive(Default)]
@@ -29,7 +35,8 @@ pub(crate) struct Extended {
 #[derive(Clone)]
 struct Statement {
     prepared: Option<Arc<Prepared>>,
-    sql: String,
+    /// Its text, shortened, for logs.
+    summary: Arc<str>,
 }
 
 struct Portal {
@@ -43,8 +50,10 @@ enum Progress {
     /// Not executed yet.
     Bound,
     /// Some of its rows were sent.
-    Rows { rows: Rows, pending: Option<(RecordBatch, usize)>, sent: u64 },
-    /// It has run to its end.
+    Rows { rows: Rows, pending: Option<(RecordBatch, usize)> },
+    /// All its rows were sent: executing it again finds none. The first word of its tag, and whether rows are counted.
+    Exhausted(&'static str, bool),
+    /// It had no rows, or failed, and cannot be run again.
     Done,
 }
 
@@ -61,7 +70,11 @@ impl Extended {
 
     fn statement(&self, name: &str) -> Result<&Statement, SqlError> {
         let missing = || {
-            let message = if name.is_empty() { "unnamed prepared statement does not exist".into() } else { format!("prepared statement \"{name}\" does not exist") };
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".into()
+            } else {
+                format!("prepared statement \"{name}\" does not exist")
+            };
             SqlError::new("26000", message)
         };
         self.statements.get(name).ok_or_else(missing)
@@ -73,9 +86,10 @@ fn no_portal(name: &str) -> SqlError {
 }
 
 impl Connection {
-    /// Fails the message; the rest up to Sync is skipped.
-    fn reject(&mut self, error: &SqlError) {
+    /// Fails the message; the rest up to Sync is skipped. Portals end with the transaction that has failed.
+    pub(crate) fn reject(&mut self, error: &SqlError) {
         self.session.fail();
+        self.extended.close_portals();
         self.send_error(error);
         self.skipping = true;
     }
@@ -86,7 +100,11 @@ impl Connection {
             self.reject(&SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
             return Ok(());
         }
-        let parsed = match self.session.parse(&parse.query) {
+        if self.extended.statements.len() >= NAMES_MAX {
+            self.reject(&SqlError::new("53400", format!("a session has at most {NAMES_MAX} prepared statements")));
+            return Ok(());
+        }
+        let parsed = match self.split(&parse.query) {
             Ok(mut statements) if statements.len() <= 1 => statements.pop(),
             Ok(_) => {
                 self.reject(&SqlError::syntax("cannot insert multiple commands into a prepared statement"));
@@ -97,21 +115,25 @@ impl Connection {
                 return Ok(());
             }
         };
+        let mut summary: Arc<str> = "".into();
         let prepared = match parsed {
             None => None,
             Some(statement) => {
+                summary = statement.summary().into();
+                let began = clock::now();
                 let given: Vec<_> = parse.type_oids.iter().map(|oid| parameter_type(*oid)).collect();
                 match self.guarded(|session| async move { session.prepare(statement, &given).await }.boxed()).await? {
                     Ok(prepared) => Some(prepared),
                     Err(error) => {
+                        self.log(&summary, began, 0, Err(&error));
                         self.reject(&error);
                         return Ok(());
                     }
                 }
             }
         };
-        self.extended.statements.insert(name, Statement { prepared, sql: parse.query });
-        self.wire.send(Out::ParseComplete(ParseComplete));
+        self.extended.statements.insert(name, Statement { prepared, summary });
+        self.wire.send(Out::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 
@@ -119,7 +141,7 @@ impl Connection {
         match self.portal(&bind) {
             Ok(portal) => {
                 self.extended.portals.insert(bind.portal_name.unwrap_or_default(), portal);
-                self.wire.send(Out::BindComplete(BindComplete));
+                self.wire.send(Out::BindComplete(BindComplete::new()));
             }
             Err(error) => self.reject(&error),
         }
@@ -131,6 +153,9 @@ impl Connection {
         if !name.is_empty() && self.extended.portals.contains_key(name) {
             return Err(SqlError::new("42P03", format!("cursor \"{name}\" already exists")));
         }
+        if self.extended.portals.len() >= NAMES_MAX {
+            return Err(SqlError::new("53400", format!("a session has at most {NAMES_MAX} portals")));
+        }
         let statement = self.extended.statement(bind.statement_name.as_deref().unwrap_or_default())?.clone();
         let types = statement.prepared.as_ref().map(|p| p.parameters.as_slice()).unwrap_or_default();
         let parameters = params::decode(types, &bind.parameter_format_codes, &bind.parameters)?;
@@ -141,6 +166,10 @@ impl Connection {
 
     pub(crate) fn describe(&mut self, describe: &Describe) -> Result<(), WireError> {
         let name = describe.name.clone().unwrap_or_default();
+        if !matches!(describe.target_type, TARGET_TYPE_BYTE_STATEMENT | TARGET_TYPE_BYTE_PORTAL) {
+            self.reject(&SqlError::new("08P01", format!("invalid DESCRIBE message subtype {}", describe.target_type)));
+            return Ok(());
+        }
         let described = if describe.target_type == b'S' {
             self.extended.statement(&name).map(|s| (s.prepared.clone(), None))
         } else {
@@ -152,11 +181,14 @@ impl Connection {
             Ok((prepared, formats)) => {
                 if formats.is_none() {
                     let types = prepared.iter().flat_map(|p| p.parameters.iter().map(|t| description(*t).0)).collect();
-                    self.wire.send(Out::ParameterDescription(ParameterDescription { types }));
+                    self.wire.send(Out::ParameterDescription(ParameterDescription::new(types)));
                 }
                 match prepared.as_ref().and_then(|p| p.columns.as_ref()) {
-                    Some(columns) => self.wire.send(Out::RowDescription(row_description(columns, formats.as_ref()))),
-                    None => self.wire.send(Out::NoData(NoData)),
+                    Some(columns) => match row_description(columns, formats.as_ref()) {
+                        Ok(description) => self.wire.send(Out::RowDescription(description)),
+                        Err(error) => self.reject(&error),
+                    },
+                    None => self.wire.send(Out::NoData(NoData::new())),
                 }
             }
         }
@@ -165,12 +197,12 @@ impl Connection {
 
     pub(crate) fn close_target(&mut self, close: &Close) {
         let name = close.name.as_deref().unwrap_or_default();
-        if close.target_type == b'S' {
-            self.extended.statements.remove(name);
-        } else {
-            self.extended.portals.remove(name);
+        match close.target_type {
+            TARGET_TYPE_BYTE_STATEMENT => drop(self.extended.statements.remove(name)),
+            TARGET_TYPE_BYTE_PORTAL => drop(self.extended.portals.remove(name)),
+            other => return self.reject(&SqlError::new("08P01", format!("invalid CLOSE message subtype {other}"))),
         }
-        self.wire.send(Out::CloseComplete(CloseComplete));
+        self.wire.send(Out::CloseComplete(CloseComplete::new()));
     }
 
     pub(crate) async fn execute(&mut self, execute: Execute) -> Result<(), WireError> {
@@ -180,13 +212,24 @@ impl Connection {
             self.reject(&no_portal(&name));
             return Ok(());
         };
-        let (began, sent) = (clock::now(), self.wire.sent);
+        let (began, sent) = (clock::now(), self.wire.total());
+        let began_in_block = self.session.transaction_status() != TransactionStatus::Idle;
         let limit = if execute.max_rows > 0 { execute.max_rows as usize } else { usize::MAX };
         let outcome = self.advance(&mut portal, limit).await?;
-        self.log(&portal.statement.sql, began, self.wire.sent - sent, outcome.as_ref());
+        self.log(&portal.statement.summary, began, self.wire.total() - sent, outcome.as_ref());
         match outcome {
-            Ok(_) => {
+            Ok(done) => {
+                if self.session.transaction_status() == TransactionStatus::Idle {
+                    // The pipeline's transaction is over (COMMIT): what follows begins another.
+                    self.pipeline = false;
+                    if began_in_block {
+                        self.extended.close_portals();
+                    }
+                }
                 self.extended.portals.insert(name, portal);
+                if let Some(tag) = done.tag {
+                    self.send_complete(tag);
+                }
             }
             Err(error) => self.reject(&error),
         }
@@ -196,50 +239,55 @@ impl Connection {
     async fn advance(&mut self, portal: &mut Portal, limit: usize) -> Result<Result<Done, SqlError>, WireError> {
         if matches!(portal.progress, Progress::Bound) {
             let Some(prepared) = portal.statement.prepared.clone() else {
-                self.wire.send(Out::EmptyQueryResponse(EmptyQueryResponse));
-                portal.progress = Progress::Done;
-                return Ok(Ok(Done { tag: String::new(), rows: 0 }));
+                self.wire.send(Out::EmptyQueryResponse(EmptyQueryResponse::new()));
+                return Ok(Ok(Done { tag: None, rows: 0 }));
             };
+            // Statements between two Syncs are one transaction. One that is alone needs none, and can then be tried again unseen.
+            if !self.pipeline && !self.wire.syncs_next() {
+                self.session.begin_implicit();
+                self.pipeline = true;
+            }
             let parameters = std::mem::take(&mut portal.parameters);
             let ran = self.guarded(|session| async move { session.execute(&prepared, parameters).await }.boxed()).await?;
             portal.progress = Progress::Done;
             match ran {
                 Err(error) => return Ok(Err(error)),
-                Ok(Response::Rows(rows)) => portal.progress = Progress::Rows { rows, pending: None, sent: 0 },
-                Ok(Response::Complete(tag)) => {
-                    self.send_complete(tag.clone());
-                    return Ok(Ok(Done { tag, rows: 0 }));
+                Ok(Response::Rows(rows)) if !same_shape(&portal.statement, &rows) => {
+                    return Ok(Err(SqlError::new("0A000", "cached plan must not change result type")));
                 }
+                Ok(Response::Rows(rows)) => portal.progress = Progress::Rows { rows, pending: None },
+                Ok(Response::Complete(tag)) => return Ok(Ok(Done { tag: Some(tag), rows: 0 })),
                 Ok(Response::Empty) => {
-                    self.wire.send(Out::EmptyQueryResponse(EmptyQueryResponse));
-                    return Ok(Ok(Done { tag: String::new(), rows: 0 }));
+                    self.wire.send(Out::EmptyQueryResponse(EmptyQueryResponse::new()));
+                    return Ok(Ok(Done { tag: None, rows: 0 }));
                 }
-                Ok(Response::CopyIn(copy)) => return copy::copy_in(self, *copy).await,
+                Ok(Response::CopyIn(copy)) => return copy::copy_in(self, copy).await,
                 Ok(Response::CopyOut(copy)) => return copy::copy_out(self, copy).await,
             }
         }
-        let Progress::Rows { rows, pending, sent } = &mut portal.progress else {
-            return Ok(Err(SqlError::new("55000", "portal cannot be run again")));
+        let (rows, pending) = match &mut portal.progress {
+            Progress::Rows { rows, pending } => (rows, pending),
+            Progress::Exhausted(word, counted) => return Ok(Ok(Done { tag: Some(tag_of(word, *counted, 0)), rows: 0 })),
+            Progress::Bound | Progress::Done => return Ok(Err(SqlError::new("55000", "portal cannot be run again"))),
         };
-        if rows.columns.len() != portal.formats.len() {
-            return Ok(Err(SqlError::new("0A000", "cached plan must not change result type")));
-        }
         match self.send_rows(rows, pending, &portal.formats, limit).await? {
+            // The tag counts the rows of this Execute, as in Postgres.
             Ok(Sent::All(count)) => {
-                *sent += count;
-                let tag = tag_of(rows, *sent);
-                let done = Done { tag: tag.clone(), rows: *sent };
-                portal.progress = Progress::Done;
-                self.send_complete(tag);
-                Ok(Ok(done))
+                let (word, counted) = (rows.tag, rows.counted);
+                portal.progress = Progress::Exhausted(word, counted);
+                Ok(Ok(Done { tag: Some(tag_of(word, counted, count)), rows: count }))
             }
             Ok(Sent::Some(count)) => {
-                *sent += count;
-                let done = Done { tag: "suspended".into(), rows: count };
-                self.wire.send(Out::PortalSuspended(PortalSuspended));
-                Ok(Ok(done))
+                self.wire.send(Out::PortalSuspended(PortalSuspended::new()));
+                Ok(Ok(Done { tag: None, rows: count }))
             }
             Err(error) => Ok(Err(error)),
         }
     }
+}
+
+/// The client was told the result's columns, and chose formats for them, when the statement was prepared.
+fn same_shape(statement: &Statement, rows: &Rows) -> bool {
+    let told = statement.prepared.as_ref().and_then(|p| p.columns.as_ref()).map(|c| c.as_slice()).unwrap_or_default();
+    told.len() == rows.columns.len() && told.iter().zip(rows.columns.iter()).all(|(t, r)| description(t.ty).0 == description(r.ty).0)
 }

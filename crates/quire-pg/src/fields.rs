@@ -4,15 +4,11 @@ use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use quire_sql::{Notice, SqlError};
 
 pub(crate) fn error(error: &SqlError, severity: &str) -> ErrorResponse {
-    let mut fields = vec![
-        (b'S', severity.to_string()),
-        (b'V', severity.to_string()),
-        (b'C', error.code.to_string()),
-        (b'M', error.message.clone()),
-    ];
+    let mut fields =
+        vec![(b'S', severity.to_string()), (b'V', severity.to_string()), (b'C', error.code.to_string()), (b'M', clean(&error.message))];
     let mut optional = |code: u8, value: &Option<String>| {
         if let Some(value) = value {
-            fields.push((code, value.clone()));
+            fields.push((code, clean(value)));
         }
     };
     optional(b'D', &error.detail);
@@ -23,7 +19,7 @@ pub(crate) fn error(error: &SqlError, severity: &str) -> ErrorResponse {
     optional(b't', &error.object.table);
     optional(b'c', &error.object.column);
     optional(b'n', &error.object.constraint);
-    ErrorResponse { fields }
+    ErrorResponse::new(fields)
 }
 
 pub(crate) fn notice(notice: &Notice) -> NoticeResponse {
@@ -31,13 +27,18 @@ pub(crate) fn notice(notice: &Notice) -> NoticeResponse {
         (b'S', notice.severity.to_string()),
         (b'V', notice.severity.to_string()),
         (b'C', notice.code.to_string()),
-        (b'M', notice.message.clone()),
+        (b'M', clean(&notice.message)),
     ];
     if let Some(detail) = &notice.detail {
-        fields.push((b'D', detail.clone()));
+        fields.push((b'D', clean(detail)));
     }
     if let Some(hint) = &notice.hint {
-        fields.push((b'H', hint.clone()));
+        fields.push((b'H', clean(hint)));
     }
-    NoticeResponse { fields }
+    NoticeResponse::new(fields)
+}
+
+/// A NUL would end the field early, and the client would lose its place.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

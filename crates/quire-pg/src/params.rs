@@ -57,7 +57,9 @@ fn text(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
         return Err(SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\": 0x00"));
     }
     match ty {
-        WireType::Array(item) => list(item, array_items(text)?.iter().map(|i| i.as_deref()).map(|i| i.map(|t| values::parse_text(item, t))).collect()),
+        WireType::Array(item) => {
+            list(item, array_items(text)?.iter().map(|i| i.as_deref()).map(|i| i.map(|t| values::parse_text(item, t))).collect())
+        }
         other => Ok(values::parse_text(scalar_of(other), text)?),
     }
 }
@@ -88,7 +90,11 @@ fn list(item: SqlType, items: Vec<Item>) -> Result<ArrayRef, SqlError> {
         });
     }
     let references: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-    let flat = if references.is_empty() { new_null_array(&item.arrow(), 0) } else { concat(&references).map_err(|e| SqlError::internal(e.to_string()))? };
+    let flat = if references.is_empty() {
+        new_null_array(&item.arrow(), 0)
+    } else {
+        concat(&references).map_err(|e| SqlError::internal(e.to_string()))?
+    };
     let field = Arc::new(Field::new("item", item.arrow(), true));
     Ok(Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([flat.len()]), flat, None)))
 }

@@ -1,13 +1,16 @@
 //! Rows as DataRow messages, encoded straight into the output buffer.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use quire_sql::{OutputColumn, SqlError, WireType, values};
 use quire_types::SqlType;
 
 use crate::types::description;
+
+/// Columns of a result: the protocol counts them in 16 bits.
+const COLUMNS_MAX: usize = i16::MAX as usize;
 
 /// Text or binary, for each column.
 #[derive(Clone, Debug)]
@@ -26,7 +29,10 @@ impl Formats {
             [one] => vec![binary(*one)?; columns],
             codes if codes.len() == columns => codes.iter().map(|c| binary(*c)).collect::<Result<_, _>>()?,
             codes => {
-                return Err(SqlError::new("08P01", format!("bind message has {} result formats but query has {columns} columns", codes.len())));
+                return Err(SqlError::new(
+                    "08P01",
+                    format!("bind message has {} result formats but query has {columns} columns", codes.len()),
+                ));
             }
         }))
     }
@@ -40,24 +46,46 @@ impl Formats {
     }
 }
 
-pub(crate) fn row_description(columns: &[OutputColumn], formats: Option<&Formats>) -> RowDescription {
+pub(crate) fn row_description(columns: &[OutputColumn], formats: Option<&Formats>) -> Result<RowDescription, SqlError> {
+    if columns.len() > COLUMNS_MAX {
+        return Err(SqlError::new("54011", format!("a result has at most {COLUMNS_MAX} columns")));
+    }
     let fields = columns.iter().enumerate().map(|(i, column)| {
         let (type_id, type_size, type_modifier) = description(column.ty);
-        FieldDescription {
-            name: column.name.clone(),
-            table_id: column.table_oid as i32,
-            column_id: column.column_number,
-            type_id,
-            type_size,
-            type_modifier,
-            format_code: formats.is_some_and(|f| f.0[i]).into(),
-        }
+        let format = formats.is_some_and(|f| f.0[i]).into();
+        FieldDescription::new(column.name.clone(), column.table_oid as i32, column.column_number, type_id, type_size, type_modifier, format)
     });
-    RowDescription { fields: fields.collect() }
+    Ok(RowDescription::new(fields.collect()))
+}
+
+/// Whether a batch is of the types that the columns promise: encoding relies on it.
+pub(crate) fn check(batch: &RecordBatch, columns: &[OutputColumn], formats: &Formats) -> Result<(), SqlError> {
+    if batch.num_columns() != columns.len() || formats.len() != columns.len() {
+        return Err(SqlError::internal(format!("a batch of {} columns came for a result of {}", batch.num_columns(), columns.len())));
+    }
+    for (array, column) in batch.columns().iter().zip(columns) {
+        let fits = match (column.ty, array.data_type()) {
+            (WireType::Scalar(ty), found) => *found == ty.arrow(),
+            (WireType::Array(item), DataType::List(field)) => *field.data_type() == item.arrow(),
+            (WireType::Oid, found) => *found == DataType::Int64,
+            (WireType::Name | WireType::QuotedChar | WireType::Unknown, found) => *found == DataType::Utf8View,
+            (WireType::Array(_), _) => false,
+        };
+        if !fits {
+            return Err(SqlError::internal(format!("column \"{}\" of {:?} came as {}", column.name, column.ty, array.data_type())));
+        }
+    }
+    Ok(())
 }
 
 /// Appends one row of a batch.
-pub(crate) fn data_row(batch: &RecordBatch, row: usize, columns: &[OutputColumn], formats: &Formats, out: &mut Vec<u8>) -> Result<(), SqlError> {
+pub(crate) fn data_row(
+    batch: &RecordBatch,
+    row: usize,
+    columns: &[OutputColumn],
+    formats: &Formats,
+    out: &mut Vec<u8>,
+) -> Result<(), SqlError> {
     let start = out.len();
     out.extend_from_slice(b"D\0\0\0\0");
     out.extend_from_slice(&(batch.num_columns() as i16).to_be_bytes());
@@ -72,7 +100,11 @@ pub(crate) fn data_row(batch: &RecordBatch, row: usize, columns: &[OutputColumn]
         let length = out.len() - at - 4;
         out[at..at + 4].copy_from_slice(&(length as i32).to_be_bytes());
     }
-    let length = i32::try_from(out.len() - start - 1).map_err(|_| SqlError::new("54000", "a row is larger than a message may be"))?;
+    let Ok(length) = i32::try_from(out.len() - start - 1) else {
+        // Half a message must not go out.
+        out.truncate(start);
+        return Err(SqlError::new("54000", "a row is larger than a message may be"));
+    };
     out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) fn description(ty: WireType) -> (u32, i16, i32) {
     }
 }
 
-const ARRAYS: [(SqlType, u32); 17] = [
+const ARRAYS: [(SqlType, u32); 18] = [
     (SqlType::Bool, 1000),
     (SqlType::Int2, 1005),
     (SqlType::Int4, 1007),
@@ -25,6 +25,7 @@ const ARRAYS: [(SqlType, u32); 17] = [
     (SqlType::NUMERIC_DEFAULT, 1231),
     (SqlType::Text, 1009),
     (SqlType::Varchar(None), 1015),
+    (SqlType::Char(1), 1014),
     (SqlType::Bytea, 1001),
     (SqlType::Date, 1182),
     (SqlType::Time, 1183),
@@ -49,6 +50,11 @@ pub(crate) fn parameter_type(oid: u32) -> Option<WireType> {
         18 => Some(WireType::QuotedChar),
         _ => values::sql_type_of_oid(oid)
             .map(WireType::Scalar)
-            .or_else(|| ARRAYS.iter().find(|(_, array)| *array == oid).map(|(ty, _)| WireType::Array(*ty))),
+            .or_else(|| ARRAYS.iter().find(|(_, array)| *array == oid).map(|(ty, _)| WireType::Array(without_length(*ty)))),
     }
+}
+
+/// An oid says no length, and one must not be made up.
+fn without_length(ty: SqlType) -> SqlType {
+    if let SqlType::Char(_) = ty { SqlType::Text } else { ty }
 }

@@ -1,7 +1,6 @@
 //! Messages in and out of a socket, within bounds.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Buf, BytesMut};
 use pgwire::messages::{DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
@@ -9,12 +8,17 @@ use quire_sql::SqlError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::frame::{self, Incoming};
+
 /// A message of a client: a COPY row or a parameter is well below it.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// The first message, as in Postgres.
 const STARTUP_BYTES_MAX: usize = 10_000;
 /// Output is sent when this much has gathered.
 const FLUSH_BYTES: usize = 64 << 10;
+/// Asked of the socket at once; doubles while the client fills it, as in a COPY.
+const READ_BYTES: usize = 8 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Why the conversation cannot go on.
 #[derive(Debug)]
@@ -42,64 +46,92 @@ pub(crate) struct Wire {
     /// Messages not sent yet.
     pub(crate) output: Vec<u8>,
     scratch: BytesMut,
-    context: DecodeContext,
-    started: bool,
+    read_bytes: usize,
     /// Bytes sent since the start.
     pub(crate) sent: u64,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Wire {
-        let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
-        context.awaiting_frontend_ssl = false;
-        Wire { stream, input: BytesMut::with_capacity(64 << 10), output: Vec::with_capacity(FLUSH_BYTES * 2), scratch: BytesMut::new(), context, started: false, sent: 0 }
+        Wire { stream, input: BytesMut::new(), output: vec![], scratch: BytesMut::new(), read_bytes: READ_BYTES, sent: 0 }
     }
 
-    /// From now on messages have a type byte.
-    pub(crate) fn started(&mut self) {
-        self.context.awaiting_frontend_startup = false;
-        self.started = true;
-    }
-
-    /// The next message; `None` when the client has closed the connection between messages.
-    pub(crate) async fn read(&mut self) -> Result<Option<PgWireFrontendMessage>, WireError> {
+    /// The next message; `None` when the client has closed the connection between messages. Loses nothing when dropped.
+    pub(crate) async fn read(&mut self) -> Result<Option<Incoming>, WireError> {
         loop {
-            if self.frame_complete()? {
-                let context = &self.context;
-                let input = &mut self.input;
-                let decoded = catch_unwind(AssertUnwindSafe(|| PgWireFrontendMessage::decode(input, context)));
-                return match decoded {
-                    Ok(Ok(Some(message))) => Ok(Some(message)),
-                    Ok(Ok(None)) => Err(protocol_violation("invalid message length")),
-                    Ok(Err(error)) => Err(protocol_violation(error.to_string())),
-                    Err(_) => Err(protocol_violation("invalid message format")),
-                };
+            if let Some(incoming) = frame::split(&mut self.input, MESSAGE_BYTES_MAX).map_err(WireError::Protocol)? {
+                return Ok(Some(incoming));
             }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            if self.fill().await? == 0 {
                 return if self.input.is_empty() { Ok(None) } else { Err(WireError::Io(io::ErrorKind::UnexpectedEof.into())) };
             }
         }
     }
 
-    /// Whether a whole message has arrived. Lengths are checked before anything is made room for.
-    fn frame_complete(&self) -> Result<bool, WireError> {
-        let (prefix, max) = if self.started { (1, MESSAGE_BYTES_MAX) } else { (0, STARTUP_BYTES_MAX) };
-        let Some(mut header) = self.input.get(prefix..prefix + 4) else { return Ok(false) };
-        let length = header.get_u32() as usize;
-        if length < 4 || length > max {
-            return Err(protocol_violation(if self.started { "invalid message length" } else { "invalid length of startup packet" }));
+    /// The first message, which has no type byte; `None` when the client has gone.
+    pub(crate) async fn read_startup(&mut self) -> Result<Option<PgWireFrontendMessage>, WireError> {
+        loop {
+            if let Some(length) = self.startup_length()?
+                && self.input.len() >= length
+            {
+                // Cut off, so that nothing in it can reach into what follows. Cancel keys are longer than four bytes from 3.2 on.
+                let mut packet = self.input.split_to(length);
+                let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_2);
+                context.awaiting_frontend_ssl = false;
+                return match PgWireFrontendMessage::decode(&mut packet, &context) {
+                    Ok(Some(message)) => Ok(Some(message)),
+                    Ok(None) => Err(protocol_violation("invalid length of startup packet")),
+                    Err(error) => Err(protocol_violation(error.to_string())),
+                };
+            }
+            if self.fill().await? == 0 {
+                return Ok(None);
+            }
         }
-        Ok(self.input.len() >= prefix + length)
+    }
+
+    /// Its length is checked before anything is made room for.
+    fn startup_length(&self) -> Result<Option<usize>, WireError> {
+        let Some(mut header) = self.input.get(..4) else { return Ok(None) };
+        let length = header.get_u32() as usize;
+        if !(8..=STARTUP_BYTES_MAX).contains(&length) {
+            return Err(protocol_violation("invalid length of startup packet"));
+        }
+        Ok(Some(length))
+    }
+
+    /// Reads what has come. Memory follows what has arrived, never what a length promises.
+    async fn fill(&mut self) -> Result<usize, WireError> {
+        self.input.reserve(self.read_bytes);
+        let read = self.stream.read_buf(&mut self.input).await?;
+        self.read_bytes = if read >= self.read_bytes { (self.read_bytes * 2).min(READ_BYTES_MAX) } else { READ_BYTES };
+        Ok(read)
+    }
+
+    /// Whether a Sync has arrived already, before any further Execute: the statement about to run is alone in its pipeline.
+    pub(crate) fn syncs_next(&self) -> bool {
+        frame::syncs_next(&self.input)
+    }
+
+    /// Takes what a client goes on sending after it was told why the connection ends: closing with unread data would reset the
+    /// connection, and the client might never see the reason.
+    pub(crate) async fn discard(&mut self) -> Result<(), WireError> {
+        loop {
+            self.input.clear();
+            if self.fill().await? == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// The first eight bytes of a startup packet say what it is: `Some` with the request code once they are here.
     pub(crate) async fn peek_request_code(&mut self) -> Result<Option<u32>, WireError> {
         loop {
-            self.frame_complete()?;
+            self.startup_length()?;
             if let Some(mut code) = self.input.get(4..8) {
                 return Ok(Some(code.get_u32()));
             }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            if self.fill().await? == 0 {
                 return Ok(None);
             }
         }
@@ -121,9 +153,14 @@ impl Wire {
         }
     }
 
+    /// Whether what has gathered is enough to be sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.output.len() >= FLUSH_BYTES
+    }
+
     /// Sends what has gathered, if it is enough to be worth it. Waits for a slow reader.
     pub(crate) async fn flush_if_full(&mut self) -> Result<(), WireError> {
-        if self.output.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        if self.is_full() { self.flush().await } else { Ok(()) }
     }
 
     /// Sends everything.
@@ -138,6 +175,11 @@ impl Wire {
         Ok(())
     }
 
+    /// Bytes sent or about to be.
+    pub(crate) fn total(&self) -> u64 {
+        self.sent + self.output.len() as u64
+    }
+
     /// Completes when the client has gone. Never, while it has sent something that was not read yet.
     pub(crate) async fn gone(&self) {
         let mut byte = [0];
@@ -147,7 +189,7 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn close(mut self) {
+    pub(crate) async fn close(&mut self) {
         // The client may be gone already.
         if let Err(error) = self.stream.shutdown().await {
             tracing::debug!(%error, "connection ended before it was closed");

@@ -255,7 +255,9 @@ impl From<&t::CatalogChange> for p::CatalogChange {
             t::CatalogChange::CreateTable(table) => Change::CreateTable(table.into()),
             t::CatalogChange::ReplaceTable(table) => Change::ReplaceTable(table.into()),
             t::CatalogChange::DropTable { id, version } => Change::DropTable(p::DropTable { id: id.0, version: *version }),
-            t::CatalogChange::CreateView { view, replace } => Change::CreateView(p::CreateView { view: Some(view.into()), replace: *replace }),
+            t::CatalogChange::CreateView { view, replace } => {
+                Change::CreateView(p::CreateView { view: Some(view.into()), replace: *replace })
+            }
             t::CatalogChange::DropView(id) => Change::DropView(id.0),
         };
         p::CatalogChange { change: Some(change) }
@@ -505,7 +507,9 @@ impl From<&t::Outcome> for p::Outcome {
         let outcome = match outcome {
             t::Outcome::Committed(lsn) => Outcome::Committed(lsn.0),
             t::Outcome::RowConflict { table, row } => Outcome::RowConflict(Conflict { table: table.0, row: row.0, constraint: None }),
-            t::Outcome::KeyConflict { table, constraint } => Outcome::KeyConflict(Conflict { table: table.0, row: 0, constraint: *constraint }),
+            t::Outcome::KeyConflict { table, constraint } => {
+                Outcome::KeyConflict(Conflict { table: table.0, row: 0, constraint: *constraint })
+            }
             t::Outcome::SchemaConflict { table } => Outcome::SchemaConflict(table.0),
             t::Outcome::CatalogConflict(why) => Outcome::CatalogConflict(why.clone()),
             t::Outcome::SnapshotTooOld => Outcome::SnapshotTooOld(true),

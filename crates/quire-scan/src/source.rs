@@ -32,6 +32,12 @@ pub enum ScanError {
         /// Why.
         reason: String,
     },
+    /// Rows of the snapshot's delta have been sealed, truncated or dropped, and are kept no longer.
+    #[error("rows of table {table} as of this snapshot are kept no longer")]
+    SnapshotTooOld {
+        /// The table's name.
+        table: String,
+    },
     /// What was read does not decode.
     #[error("cannot decode {what}: {reason}")]
     Decode {

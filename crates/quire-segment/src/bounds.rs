@@ -3,7 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{max, max_boolean, max_string_view, min, min_boolean, min_string_view};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
 };
 use quire_types::{Datum, SqlType};
 
@@ -40,7 +41,10 @@ pub(crate) fn bounds(array: &ArrayRef, ty: SqlType) -> (Option<Datum>, Option<Da
         DataType::Float64 => float_bounds(array.as_primitive::<Float64Type>().iter().flatten()),
         DataType::Utf8View => {
             let values = array.as_string_view();
-            (min_string_view(values).map(|v| Datum::Text(prefix(v).to_string())), max_string_view(values).and_then(rounded_up).map(Datum::Text))
+            (
+                min_string_view(values).map(|v| Datum::Text(prefix(v).to_string())),
+                max_string_view(values).and_then(rounded_up).map(Datum::Text),
+            )
         }
         _ => (None, None),
     }

@@ -110,7 +110,8 @@ fn compact(array: ArrayRef) -> ArrayRef {
 
 /// The decoder indexes into its input in places; a panic there is an error here.
 fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, SegmentError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(SegmentError::Inconsistent(format!("the decoder gave up on a malformed {what}"))))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(SegmentError::Inconsistent(format!("the decoder gave up on a malformed {what}"))))
 }
 
 /// One page's bytes, at the place in the file where the footer expects them.

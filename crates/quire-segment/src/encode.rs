@@ -9,8 +9,8 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use quire_types::{
-    ColumnStats, PAGE_BYTES_MAX, PageMeta, ROW_GROUP_ROWS, ROW_ID_COLUMN, RowGroupMeta, RowId, RowIds, SegmentId, SegmentMeta, SqlType, TableDef, Term,
-    page_checksum,
+    ColumnStats, PAGE_BYTES_MAX, PageMeta, ROW_GROUP_ROWS, ROW_ID_COLUMN, RowGroupMeta, RowId, RowIds, SegmentId, SegmentMeta, SqlType,
+    TableDef, Term, page_checksum,
 };
 
 use crate::bounds::bounds;
@@ -46,7 +46,8 @@ pub fn encode(table: &TableDef, rows: &RecordBatch, id: SegmentId, options: Enco
     if columns.len() != rows.num_columns() {
         return Err(SegmentError::Inconsistent(format!("{} columns given for {} of the table", rows.num_columns(), columns.len())));
     }
-    let sketches: Vec<Bytes> = rows.columns().iter().zip(&columns).map(|(a, c)| if c.id == ROW_ID_COLUMN { Bytes::new() } else { sketch(a) }).collect();
+    let sketches: Vec<Bytes> =
+        rows.columns().iter().zip(&columns).map(|(a, c)| if c.id == ROW_ID_COLUMN { Bytes::new() } else { sketch(a) }).collect();
     let schema = Arc::new(Schema::new(columns.iter().map(FileColumn::field).collect::<Vec<_>>()));
     let properties = properties(&columns, &sketches, rows.num_rows());
     let writer_options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
@@ -105,7 +106,8 @@ impl FileColumn {
         };
         // Field ids are signed in Parquet; the hidden column's is -1.
         let id = self.id.0 as i32;
-        Field::new(&self.name, data_type, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_string(), id.to_string())].into_iter().collect())
+        Field::new(&self.name, data_type, true)
+            .with_metadata([(PARQUET_FIELD_ID_META_KEY.to_string(), id.to_string())].into_iter().collect())
     }
 }
 

@@ -1,8 +1,9 @@
 //! Distinct counts: HyperLogLog sketches (Apache DataSketches), one a column and segment, merged for a table.
 
-use arrow::array::{Array, ArrayRef, AsArray, ArrowPrimitiveType};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
 };
 use bytes::Bytes;
 use datasketches::hll::{HllSketch, HllType, HllUnion};

@@ -10,7 +10,10 @@ use arrow::datatypes::IntervalMonthDayNano;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use proptest::prelude::*;
-use quire_types::{ColumnDef, ColumnId, Datum, PAGE_BYTES_MAX, ROW_GROUP_ROWS, ROW_ID_COLUMN, RowIds, SchemaId, SegmentId, SqlType, TableDef, TableId, page_checksum};
+use quire_types::{
+    ColumnDef, ColumnId, Datum, PAGE_BYTES_MAX, ROW_GROUP_ROWS, ROW_ID_COLUMN, RowIds, SchemaId, SegmentId, SqlType, TableDef, TableId,
+    page_checksum,
+};
 
 use crate::{EncodeOptions, EncodedSegment, Footer, decode, distinct_estimate, encode, sort_by_clustering};
 
@@ -82,7 +85,11 @@ fn every_type_round_trips_with_nulls() {
         ),
         (
             SqlType::Numeric { precision: 38, scale: 9 },
-            Arc::new(Decimal128Array::from(vec![Some(10i128.pow(38) - 1), None, Some(-(10i128.pow(38)) + 1)]).with_precision_and_scale(38, 9).unwrap()),
+            Arc::new(
+                Decimal128Array::from(vec![Some(10i128.pow(38) - 1), None, Some(-(10i128.pow(38)) + 1)])
+                    .with_precision_and_scale(38, 9)
+                    .unwrap(),
+            ),
         ),
         (SqlType::Text, Arc::new(StringViewArray::from(vec![Some(""), None, Some("a text longer than twelve bytes, é")]))),
         (SqlType::Uuid, Arc::new(StringViewArray::from(vec![Some("00000000-0000-0000-0000-000000000001"), None, None]))),
@@ -93,7 +100,11 @@ fn every_type_round_trips_with_nulls() {
         (SqlType::Timestamptz, Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None, Some(1)]).with_timezone("UTC"))),
         (
             SqlType::Interval,
-            Arc::new(IntervalMonthDayNanoArray::from(vec![Some(IntervalMonthDayNano::new(-1, 2, i64::MIN)), None, Some(IntervalMonthDayNano::new(1, 0, 5))])),
+            Arc::new(IntervalMonthDayNanoArray::from(vec![
+                Some(IntervalMonthDayNano::new(-1, 2, i64::MIN)),
+                None,
+                Some(IntervalMonthDayNano::new(1, 0, 5)),
+            ])),
         ),
     ];
     let (types, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
@@ -132,7 +143,10 @@ fn many_rows_make_full_row_groups_and_a_fair_sketch() {
     let n = 300_000i64;
     let segment = check_round_trip(
         &[SqlType::Int8, SqlType::Text],
-        vec![Arc::new(Int64Array::from_iter_values(0..n)), Arc::new(StringViewArray::from_iter_values((0..n).map(|i| format!("v{}", i % 7))))],
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..n)),
+            Arc::new(StringViewArray::from_iter_values((0..n).map(|i| format!("v{}", i % 7)))),
+        ],
     );
     assert_eq!(segment.meta.row_groups.len(), 3);
     assert_eq!(segment.meta.row_groups[0].rows as usize, ROW_GROUP_ROWS);
@@ -171,7 +185,13 @@ fn sorted_rows_are_recognized_and_others_are_sorted() {
 #[test]
 fn garbage_is_an_error_and_never_a_panic() {
     let table = table(&[SqlType::Int8, SqlType::Text]);
-    let batch = rows(&table, vec![Arc::new(Int64Array::from_iter_values(0..1000)), Arc::new(StringViewArray::from_iter_values((0..1000).map(|i| i.to_string())))]);
+    let batch = rows(
+        &table,
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..1000)),
+            Arc::new(StringViewArray::from_iter_values((0..1000).map(|i| i.to_string()))),
+        ],
+    );
     let segment = encode(&table, &batch, SegmentId(1), EncodeOptions::default()).unwrap();
     let footer = Footer::parse(&segment.meta).unwrap();
     for column in [ColumnId(10), ColumnId(11)] {

@@ -2,8 +2,8 @@
 //! and what executing a statement gives back.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;

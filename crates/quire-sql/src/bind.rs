@@ -24,7 +24,11 @@ use crate::{ParamValue, Session, SqlError, WireType, query, values};
 const PARAMETERS_MAX: usize = 65_535;
 
 /// The types of a statement's parameters: what the client said, else what the place they stand in says, else text.
-pub(crate) async fn parameter_types(session: &Session, statement: &Statement, given: &[Option<WireType>]) -> Result<Vec<WireType>, SqlError> {
+pub(crate) async fn parameter_types(
+    session: &Session,
+    statement: &Statement,
+    given: &[Option<WireType>],
+) -> Result<Vec<WireType>, SqlError> {
     let count = highest_parameter(statement)?.max(given.len());
     if count == 0 {
         return Ok(vec![]);
@@ -260,7 +264,13 @@ pub(crate) fn prepare_expressions(mut statement: Statement) -> Result<Statement,
 fn prepare(expr: &mut Expr) -> Result<(), SqlError> {
     match expr {
         Expr::Cast { expr: inner, data_type, .. } => {
-            if let DataType::Custom(..) | DataType::Uuid | DataType::JSON | DataType::Numeric(_) | DataType::Varchar(_) | DataType::Char(_) = data_type {
+            if let DataType::Custom(..)
+            | DataType::Uuid
+            | DataType::JSON
+            | DataType::Numeric(_)
+            | DataType::Varchar(_)
+            | DataType::Char(_) = data_type
+            {
                 match sql_type(data_type) {
                     Ok(SqlType::Uuid) => *expr = call("quire_uuid", inner.as_ref().clone()),
                     Ok(SqlType::Json) => *expr = call("quire_json", inner.as_ref().clone()),

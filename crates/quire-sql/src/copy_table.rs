@@ -57,7 +57,8 @@ impl Session {
                 let resolver = Resolver { catalog: &catalog, search_path: &path };
                 if resolver.find_view(&table_name)?.is_some() {
                     let name = split(&table_name)?.1;
-                    return Err(SqlError::new("42809", format!("cannot copy from view \"{name}\"")).with_hint("Try the COPY (SELECT ...) TO variant."));
+                    return Err(SqlError::new("42809", format!("cannot copy from view \"{name}\""))
+                        .with_hint("Try the COPY (SELECT ...) TO variant."));
                 }
                 let table = resolver.table(&table_name)?;
                 let schema = catalog.schemas.get(&table.schema).map(|s| s.name.clone()).unwrap_or_default();
@@ -65,7 +66,8 @@ impl Session {
             }
         };
         let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await?;
-        let (_, rows) = query::start(&self.context, &planned.plan).await?;
+        let (plan, rows) = query::start(&self.context, &planned.plan).await?;
+        self.work.plan = Some(plan);
         let rows = crate::session::rows(planned.columns.clone(), rows, "COPY", true);
         let types = planned.columns.iter().map(|c| match c.ty {
             WireType::Scalar(ty) => Ok((c, ty)),

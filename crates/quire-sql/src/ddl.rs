@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    self, CharacterLength, ColumnOption, CreateTable, DataType, ExactNumberInfo, Expr, IndexColumn, ObjectName, TableConstraint, TimezoneInfo,
+    self, CharacterLength, ColumnOption, CreateTable, DataType, ExactNumberInfo, Expr, IndexColumn, ObjectName, TableConstraint,
+    TimezoneInfo,
 };
 use quire_types::{ColumnDef, ColumnId, ConstraintDef, ConstraintKind, ReferentialAction, SqlType, TableDef, TableId};
 
@@ -43,7 +44,9 @@ pub(crate) fn sql_type(data_type: &DataType) -> Result<SqlType, SqlError> {
             return Err(SqlError::new("22023", format!("NUMERIC precision {precision} must be between 1 and 1000")));
         }
         if precision > 38 {
-            return Err(SqlError::new("0A000", format!("NUMERIC precision {precision} is not supported")).with_hint("Precision is at most 38."));
+            return Err(
+                SqlError::new("0A000", format!("NUMERIC precision {precision} is not supported")).with_hint("Precision is at most 38.")
+            );
         }
         if scale < 0 || scale as u64 > precision {
             return Err(SqlError::new("22023", format!("NUMERIC scale {scale} must be between 0 and precision {precision}")));
@@ -91,7 +94,11 @@ fn custom_type(name: &ObjectName, modifiers: &[String]) -> Result<SqlType, SqlEr
             ("float8", None) => return Ok(SqlType::Float8),
             ("timestamptz", None) => return Ok(SqlType::Timestamptz),
             ("text" | "name", None) => return Ok(SqlType::Text),
-            ("serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2" | "jsonb" | "money" | "xml" | "timetz" | "inet" | "cidr", _) => {
+            (
+                "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2" | "jsonb" | "money" | "xml" | "timetz" | "inet"
+                | "cidr",
+                _,
+            ) => {
                 return Err(SqlError::new("0A000", format!("type {name} is not supported")));
             }
             _ => {}
@@ -346,7 +353,8 @@ impl<'a> TableBuilder<'a> {
         } else {
             let find = |name: String| {
                 let found = parent_columns.iter().find(|c| c.name == name).map(|c| c.id);
-                found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" referenced in foreign key constraint does not exist")))
+                found
+                    .ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" referenced in foreign key constraint does not exist")))
             };
             key.referred_columns.iter().map(|c| find(fold(c))).collect::<Result<Vec<_>, _>>()?
         };
@@ -355,7 +363,10 @@ impl<'a> TableBuilder<'a> {
         }
         let wanted: BTreeSet<_> = referenced.iter().collect();
         if !keys().any(|k| k.iter().collect::<BTreeSet<_>>() == wanted) {
-            return Err(SqlError::new("42830", format!("there is no unique constraint matching given keys for referenced table \"{parent}\"")));
+            return Err(SqlError::new(
+                "42830",
+                format!("there is no unique constraint matching given keys for referenced table \"{parent}\""),
+            ));
         }
         let action = |a: &Option<ast::ReferentialAction>| match a {
             None | Some(ast::ReferentialAction::NoAction) => ReferentialAction::NoAction,
@@ -364,7 +375,13 @@ impl<'a> TableBuilder<'a> {
             Some(ast::ReferentialAction::SetNull) => ReferentialAction::SetNull,
             Some(ast::ReferentialAction::SetDefault) => ReferentialAction::SetDefault,
         };
-        Ok(ConstraintKind::ForeignKey { columns, references, referenced, on_delete: action(&key.on_delete), on_update: action(&key.on_update) })
+        Ok(ConstraintKind::ForeignKey {
+            columns,
+            references,
+            referenced,
+            on_delete: action(&key.on_delete),
+            on_update: action(&key.on_update),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{Analyze, CreateTable, CreateView, ObjectName, SchemaName, Statement, Truncate, CascadeOption};
+use datafusion::sql::sqlparser::ast::{Analyze, CascadeOption, CreateTable, CreateView, ObjectName, SchemaName, Statement, Truncate};
 use quire_types::{CatalogChange, ConstraintKind, SchemaDef, SchemaId, SqlType, TableDef, TableId, ViewDef};
 
 use crate::ddl;
@@ -110,7 +110,12 @@ impl Session {
         Ok(Response::Complete("CREATE VIEW".into()))
     }
 
-    pub(crate) fn create_schema(&mut self, name: &SchemaName, if_not_exists: bool, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    pub(crate) fn create_schema(
+        &mut self,
+        name: &SchemaName,
+        if_not_exists: bool,
+        transaction: &mut Transaction,
+    ) -> Result<Response, SqlError> {
         let name = match name {
             SchemaName::Simple(name) | SchemaName::NamedAuthorization(name, _) => split(name)?.1,
             SchemaName::UnnamedAuthorization(ident) => fold(ident),
@@ -188,7 +193,12 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn drop_views(&mut self, names: &[ObjectName], if_exists: bool, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    pub(crate) fn drop_views(
+        &mut self,
+        names: &[ObjectName],
+        if_exists: bool,
+        transaction: &mut Transaction,
+    ) -> Result<Response, SqlError> {
         let path = self.search_path();
         for name in names {
             let resolver = self.resolver(transaction, &path);
@@ -225,7 +235,8 @@ impl Session {
             let tables: Vec<_> = catalog.tables.values().filter(|t| t.schema == schema.id).collect();
             let views: Vec<_> = catalog.views.values().filter(|v| v.schema == schema.id).collect();
             if !cascade && !(tables.is_empty() && views.is_empty()) {
-                let object = tables.first().map(|t| format!("table {name}.{}", t.name)).or(views.first().map(|v| format!("view {name}.{}", v.name)));
+                let object =
+                    tables.first().map(|t| format!("table {name}.{}", t.name)).or(views.first().map(|v| format!("view {name}.{}", v.name)));
                 return Err(SqlError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
                     .with_detail(format!("{} depends on schema {name}", object.unwrap_or_default()))
                     .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
@@ -244,18 +255,32 @@ impl Session {
     pub(crate) fn truncate(&mut self, truncate: &Truncate, transaction: &mut Transaction) -> Result<Response, SqlError> {
         let path = self.search_path();
         let resolver = self.resolver(transaction, &path);
-        let tables = truncate.table_names.iter().map(|t| resolver.table(&t.name)).collect::<Result<Vec<_>, _>>()?;
+        let mut tables = truncate.table_names.iter().map(|t| resolver.table(&t.name)).collect::<Result<Vec<_>, _>>()?;
         let cascade = matches!(truncate.cascade, Some(CascadeOption::Cascade));
-        for table in &tables {
-            let referencing = transaction.catalog().tables.values().find(|other| {
-                !tables.iter().any(|t| t.id == other.id)
-                    && other.constraints.iter().any(|c| matches!(&c.kind, ConstraintKind::ForeignKey { references, .. } if *references == table.id))
-            });
-            if let Some(other) = referencing.filter(|_| !cascade) {
-                return Err(SqlError::new("0A000", "cannot truncate a table referenced in a foreign key constraint")
-                    .with_detail(format!("Table \"{}\" references \"{}\".", other.name, table.name))
-                    .with_hint(format!("Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.", other.name)));
+        let mut cascaded = vec![];
+        let mut at = 0;
+        while let Some(table) = tables.get(at).cloned() {
+            let references_it = |other: &TableDef| {
+                let points_here = |c: &ConstraintKind| matches!(c, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
+                other.constraints.iter().any(|c| points_here(&c.kind))
+            };
+            let others: Vec<Arc<TableDef>> = transaction.catalog().tables.values().filter(|other| references_it(other)).cloned().collect();
+            for other in others {
+                if tables.iter().any(|t| t.id == other.id) {
+                    continue;
+                }
+                if !cascade {
+                    return Err(SqlError::new("0A000", "cannot truncate a table referenced in a foreign key constraint")
+                        .with_detail(format!("Table \"{}\" references \"{}\".", other.name, table.name))
+                        .with_hint(format!("Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.", other.name)));
+                }
+                cascaded.push(format!("truncate cascades to table \"{}\"", other.name));
+                tables.push(other);
             }
+            at += 1;
+        }
+        for message in cascaded {
+            self.notice("NOTICE", "00000", message);
         }
         for table in tables {
             let write = transaction.write("TRUNCATE TABLE", table.id, table.version)?;

@@ -66,6 +66,11 @@ impl Engine {
         self.client.snapshot().await.map(|_| ()).map_err(client_error)
     }
 
+    /// Writes what is on its way to the disk cache. For after the last session has ended.
+    pub async fn close(&self) {
+        self.source.cache().close().await;
+    }
+
     /// A planner for one session, reading names from `cell`.
     pub(crate) fn planner(&self, cell: &Arc<ScopeCell>) -> datafusion::common::Result<SessionContext> {
         let database = Arc::new(Database { cell: cell.clone(), system: RwLock::new(self.system.clone()) });

@@ -20,11 +20,19 @@ impl From<ValueError> for SqlError {
 pub(crate) fn scan_error(error: ScanError) -> SqlError {
     match error {
         ScanError::Page(page) => page_error(&page),
-        ScanError::Delta { .. } => SqlError::new("58030", error.to_string()).with_hint("Retry; the storage nodes may be electing a leader."),
+        ScanError::SnapshotTooOld { .. } => snapshot_too_old(&error),
+        ScanError::Delta { .. } => {
+            SqlError::new("58030", error.to_string()).with_hint("Retry; the storage nodes may be electing a leader.")
+        }
         ScanError::Decode { .. } => SqlError::new("XX001", error.to_string()),
         ScanError::Expression(error) => datafusion_error(error),
         ScanError::Arrow(error) => datafusion_error(DataFusionError::ArrowError(Box::new(error), None)),
     }
+}
+
+/// 72000.
+fn snapshot_too_old(error: &ScanError) -> SqlError {
+    SqlError::new("72000", "snapshot too old").with_detail(error.to_string()).with_hint("Begin the transaction again.")
 }
 
 fn page_error(error: &PageError) -> SqlError {
@@ -41,9 +49,11 @@ fn page_error(error: &PageError) -> SqlError {
 pub(crate) fn client_error(error: ClientError) -> SqlError {
     let message = error.to_string();
     match error {
-        ClientError::Unknown(_) => SqlError::new("08007", message)
-            .with_hint("The transaction may or may not have been committed; look before running it again."),
+        ClientError::Unknown(_) => {
+            SqlError::new("08007", message).with_hint("The transaction may or may not have been committed; look before running it again.")
+        }
         ClientError::TooLarge { .. } => SqlError::new("54000", message),
+        ClientError::Full { .. } => SqlError::new("53100", message).with_hint("Free space on the storage nodes or in the object store."),
         _ => SqlError::new("58030", message).with_hint("Check that a majority of the storage nodes is running and reachable."),
     }
 }
@@ -52,15 +62,14 @@ pub(crate) fn client_error(error: ClientError) -> SqlError {
 pub(crate) fn outcome_error(outcome: &Outcome, tables: impl Fn(quire_types::TableId) -> Option<std::sync::Arc<TableDef>>) -> SqlError {
     let retry = "The transaction might succeed if retried.";
     let name = |id| tables(id).map_or_else(|| "?".to_string(), |t| t.name.clone());
-    let conflict = |detail: String| {
-        SqlError::new("40001", "could not serialize access due to concurrent update").with_detail(detail).with_hint(retry)
-    };
+    let conflict =
+        |detail: String| SqlError::new("40001", "could not serialize access due to concurrent update").with_detail(detail).with_hint(retry);
     match outcome {
         Outcome::Committed(_) => SqlError::internal("a committed transaction was reported as failed"),
-        Outcome::RowConflict { table, row } => conflict(format!("Row {row} of table \"{}\" was changed by another transaction.", name(*table))),
-        Outcome::KeyConflict { table, .. } => {
-            conflict(format!("A key of table \"{}\" was written by another transaction.", name(*table)))
+        Outcome::RowConflict { table, row } => {
+            conflict(format!("Row {row} of table \"{}\" was changed by another transaction.", name(*table)))
         }
+        Outcome::KeyConflict { table, .. } => conflict(format!("A key of table \"{}\" was written by another transaction.", name(*table))),
         Outcome::SchemaConflict { table } => {
             conflict(format!("Table \"{}\" was altered, truncated or dropped by another transaction.", name(*table)))
         }
@@ -154,6 +163,7 @@ fn shared_error(error: &DataFusionError) -> SqlError {
             Some(error) => error.clone(),
             None => match error.downcast_ref::<ScanError>() {
                 Some(ScanError::Page(page)) => page_error(page),
+                Some(error @ ScanError::SnapshotTooOld { .. }) => snapshot_too_old(error),
                 Some(error @ ScanError::Decode { .. }) => SqlError::new("XX001", error.to_string()),
                 Some(ScanError::Expression(error)) => shared_error(error),
                 Some(error) => SqlError::new("58030", error.to_string()),
@@ -196,10 +206,17 @@ fn plan_message(message: String) -> SqlError {
         return SqlError::new("42883", format!("function {name} does not exist"))
             .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.");
     }
-    if lower.contains("must be in group by") || lower.contains("must appear in the group by") || lower.contains("could not be resolved from available columns") {
+    if lower.contains("must be in group by")
+        || lower.contains("must appear in the group by")
+        || lower.contains("could not be resolved from available columns")
+    {
         return SqlError::new("42803", message);
     }
-    if lower.contains("cannot coerce") || lower.contains("cannot infer common argument type") || lower.contains("there isn't result type") || lower.contains("coercion from") {
+    if lower.contains("cannot coerce")
+        || lower.contains("cannot infer common argument type")
+        || lower.contains("there isn't result type")
+        || lower.contains("coercion from")
+    {
         return SqlError::new("42883", message);
     }
     if lower.contains("column count") || lower.contains("number of columns") || lower.contains("inconsistent data length") {
@@ -214,9 +231,10 @@ fn plan_message(message: String) -> SqlError {
 /// Run-time errors arrive as text too.
 fn arrow_message(message: &str) -> SqlError {
     let text = strip(message);
-    let text = ["Arrow error: ", "Execution error: ", "Compute error: ", "Divide by zero error", "Arithmetic overflow: "]
-        .iter()
-        .fold(text, |t, prefix| if *prefix == "Divide by zero error" { t } else { t.strip_prefix(prefix).map(str::to_string).unwrap_or(t) });
+    let text = ["Arrow error: ", "Execution error: ", "Compute error: ", "Divide by zero error", "Arithmetic overflow: "].iter().fold(
+        text,
+        |t, prefix| if *prefix == "Divide by zero error" { t } else { t.strip_prefix(prefix).map(str::to_string).unwrap_or(t) },
+    );
     let lower = text.to_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return SqlError::new("22012", "division by zero");
@@ -224,7 +242,11 @@ fn arrow_message(message: &str) -> SqlError {
     if lower.contains("overflow") || lower.contains("out of range") || lower.contains("too large to store") {
         return SqlError::new("22003", "numeric value out of range").with_detail(text);
     }
-    if lower.contains("cannot cast string") || lower.contains("cast error") || lower.contains("error parsing") || lower.contains("parser error") {
+    if lower.contains("cannot cast string")
+        || lower.contains("cast error")
+        || lower.contains("error parsing")
+        || lower.contains("parser error")
+    {
         return SqlError::new("22P02", text);
     }
     if lower.contains("resources exhausted") {

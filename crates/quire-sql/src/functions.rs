@@ -80,7 +80,8 @@ impl TextInput {
             match value {
                 None => out.append_null(),
                 Some(value) => {
-                    let value = values::normalize_text(self.ty, value).map_err(|e| DataFusionError::External(Box::new(SqlError::from(e))))?;
+                    let value =
+                        values::normalize_text(self.ty, value).map_err(|e| DataFusionError::External(Box::new(SqlError::from(e))))?;
                     out.append_value(value);
                 }
             }
@@ -116,4 +117,3 @@ impl ScalarUDFImpl for TextInput {
         }
     }
 }
-

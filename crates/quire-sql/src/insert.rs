@@ -82,7 +82,8 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<u64, SqlError> {
         let mut writer = self.writer(table, what, transaction)?;
-        let (_, mut stream) = query::start(&self.context, &query.plan).await?;
+        let (plan, mut stream) = query::start(&self.context, &query.plan).await?;
+        self.work.plan = Some(plan);
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(datafusion_error)?;
             if batch.num_rows() > 0 {
@@ -159,7 +160,8 @@ impl Session {
         let logical = state.create_logical_expr(&expr.to_string(), &schema).map_err(datafusion_error)?;
         let physical = state.create_physical_expr(logical, &schema).map_err(datafusion_error)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).map_err(|e| SqlError::internal(e.to_string()))?;
+        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
+            .map_err(|e| SqlError::internal(e.to_string()))?;
         let array = physical.evaluate(&empty).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?;
         let field = Field::new(&column.name, array.data_type().clone(), true);
         Ok(values::coerce(array, &field, column, &table.name)?)
@@ -197,11 +199,8 @@ impl Session {
     pub(crate) fn select_all(table: &TableDef, schema: &str, columns: &[usize]) -> Statement {
         let items = columns.iter().map(|&c| SelectItem::UnnamedExpr(Expr::Identifier(Ident::with_quote('"', &table.columns[c].name))));
         let items: Vec<String> = items.map(|i| i.to_string()).collect();
-        let name = ObjectName::from(vec![
-            Ident::with_quote('"', DATABASE),
-            Ident::with_quote('"', schema),
-            Ident::with_quote('"', &table.name),
-        ]);
+        let name =
+            ObjectName::from(vec![Ident::with_quote('"', DATABASE), Ident::with_quote('"', schema), Ident::with_quote('"', &table.name)]);
         let sql = format!("SELECT {} FROM {name}", items.join(", "));
         let mut parsed = crate::parse::parse(&sql).unwrap_or_default();
         parsed.pop().map_or_else(|| unreachable!("a quoted select always parses"), |p| p.statement)
@@ -222,7 +221,8 @@ pub(crate) fn column_positions(table: &TableDef, names: &[String]) -> Result<Vec
     let mut positions = vec![];
     for name in names {
         let found = table.column_index(name);
-        let position = found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
+        let position =
+            found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
         if positions.contains(&position) {
             return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
         }

@@ -168,7 +168,11 @@ impl UniqueKey {
 }
 
 fn position(table: &TableDef, id: ColumnId) -> Result<usize, SqlError> {
-    table.columns.iter().position(|c| c.id == id).ok_or_else(|| SqlError::internal(format!("table {} has a key on a column it lacks", table.name)))
+    table
+        .columns
+        .iter()
+        .position(|c| c.id == id)
+        .ok_or_else(|| SqlError::internal(format!("table {} has a key on a column it lacks", table.name)))
 }
 
 fn arrow_error(error: arrow::error::ArrowError) -> SqlError {

@@ -15,37 +15,40 @@ pub use engine::Engine;
 mod session;
 pub use session::{CancelHandle, Session};
 
+mod work;
+pub use work::Work;
+
 mod settings;
 
 mod parse;
 pub use parse::Parsed;
 
-mod names;
 mod bind;
+mod names;
 mod query;
 mod show;
 
+mod copy_table;
 mod ddl;
 mod define;
 mod insert;
-mod copy_table;
 
 mod copy_in;
 pub use copy_in::CopyIn;
 
+mod keys;
 mod txn;
 mod write;
-mod keys;
 
 mod catalog;
-mod system;
-mod system_functions;
 mod functions;
-mod table;
 mod scan_exec;
 mod source;
+mod system;
+mod system_functions;
+mod table;
 
 mod errors;
 
-pub mod values;
 mod copy;
+pub mod values;

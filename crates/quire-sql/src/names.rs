@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement};
 use quire_types::{Catalog, SchemaDef, TableDef, ViewDef};
 
 use crate::SqlError;
@@ -44,7 +42,8 @@ impl Resolver<'_> {
     pub(crate) fn target_schema(&self, schema: Option<&str>) -> Result<Arc<SchemaDef>, SqlError> {
         match schema {
             Some(name @ ("pg_catalog" | "information_schema")) => {
-                Err(SqlError::new("42501", format!("permission denied for schema {name}")).with_detail("System catalogs cannot be changed."))
+                Err(SqlError::new("42501", format!("permission denied for schema {name}"))
+                    .with_detail("System catalogs cannot be changed."))
             }
             Some(name) => {
                 let found = self.catalog.schema_by_name(name).cloned();
@@ -91,7 +90,8 @@ impl Resolver<'_> {
 
 /// 42P01.
 pub(crate) fn missing_relation(name: &ObjectName) -> SqlError {
-    let shown = split(name).map(|(schema, name)| schema.map_or(name.clone(), |s| format!("{s}.{name}"))).unwrap_or_else(|_| name.to_string());
+    let shown =
+        split(name).map(|(schema, name)| schema.map_or(name.clone(), |s| format!("{s}.{name}"))).unwrap_or_else(|_| name.to_string());
     SqlError::new("42P01", format!("relation \"{shown}\" does not exist"))
 }
 
@@ -213,4 +213,3 @@ fn type_name(data_type: &str) -> String {
     }
     .to_string()
 }
-

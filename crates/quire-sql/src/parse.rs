@@ -61,7 +61,8 @@ fn copies_from_stdin(sql: &str) -> bool {
 fn mentions_system_catalog(sql: &str) -> bool {
     let lower = sql.to_ascii_lowercase();
     let query = lower.trim_start();
-    (query.starts_with("select") || query.starts_with("with") || query.starts_with("show")) && (lower.contains("pg_") || lower.contains("::reg"))
+    (query.starts_with("select") || query.starts_with("with") || query.starts_with("show"))
+        && (lower.contains("pg_") || lower.contains("::reg"))
 }
 
 /// Whether a statement reads from the client.

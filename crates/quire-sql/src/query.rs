@@ -45,7 +45,10 @@ pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement)
 }
 
 /// Optimizes and starts a plan.
-pub(crate) async fn start(context: &SessionContext, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
+pub(crate) async fn start(
+    context: &SessionContext,
+    plan: &LogicalPlan,
+) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
     let state = context.state();
     let physical = state.create_physical_plan(plan).await.map_err(datafusion_error)?;
     let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
@@ -76,7 +79,8 @@ fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<OutputColumn
         .iter()
         .enumerate()
         .map(|(i, field)| {
-            let name = name_of(i).cloned().unwrap_or_else(|| field.name().split_once(':').map_or(field.name().as_str(), |(n, _)| n).to_string());
+            let name =
+                name_of(i).cloned().unwrap_or_else(|| field.name().split_once(':').map_or(field.name().as_str(), |(n, _)| n).to_string());
             let column_number = field.metadata().get(FIELD_COLUMN_ID).and_then(|id| id.parse().ok()).unwrap_or(0);
             OutputColumn { name, ty: wire_type(field), table_oid: 0, column_number }
         })
@@ -118,7 +122,9 @@ fn to_wire_array(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, SqlErr
     }
     match array.data_type() {
         DataType::Struct(_) | DataType::Map(_, _) | DataType::Union(_, _) | DataType::RunEndEncoded(_, _) => as_text(array),
-        DataType::Duration(_) => cast(array, wanted).or_else(|_| as_text(array).map_err(|e| arrow::error::ArrowError::CastError(e.message))).map_err(cast_error),
+        DataType::Duration(_) => {
+            cast(array, wanted).or_else(|_| as_text(array).map_err(|e| arrow::error::ArrowError::CastError(e.message))).map_err(cast_error)
+        }
         _ => cast(array, wanted).map_err(cast_error),
     }
 }

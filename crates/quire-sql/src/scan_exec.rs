@@ -16,12 +16,13 @@ use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPush
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec, datum_scalar};
+
+/// What plans call it.
+pub(crate) const SCAN_NAME: &str = "QuireScan";
 
 /// A table's rows at one LSN, filtered and projected.
 pub(crate) struct ScanExec {
@@ -157,7 +158,7 @@ impl DisplayAs for ScanExec {
 
 impl ExecutionPlan for ScanExec {
     fn name(&self) -> &str {
-        "QuireScan"
+        SCAN_NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

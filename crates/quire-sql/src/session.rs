@@ -11,15 +11,16 @@ use parking_lot::Mutex;
 use quire_kit::{Shutdown, clock};
 use quire_types::{Isolation, View};
 
-use crate::catalog::{DATABASE, ScopeCell};
+use crate::catalog::ScopeCell;
 use crate::errors::{client_error, is_retryable, outcome_error};
 use crate::names::Resolver;
 use crate::parse::is_copy_in;
 use crate::settings::Settings;
 use crate::txn::Transaction;
+use crate::work::{Running, Work};
 use crate::{
-    Engine, Notice, OutputColumn, ParamValue, Parsed, Prepared, Response, Rows, SessionOptions, SqlError, TransactionStatus, WireType, bind, parse,
-    query, show,
+    Engine, Notice, OutputColumn, ParamValue, Parsed, Prepared, Response, Rows, SessionOptions, SqlError, TransactionStatus, WireType,
+    bind, parse, query, show,
 };
 
 /// Fresh snapshots that a single statement is tried on before its client is told of the conflict.
@@ -67,6 +68,7 @@ pub struct Session {
     /// A query string of several statements is under way, and no explicit block.
     implicit: bool,
     notices: Vec<Notice>,
+    pub(crate) work: Running,
     cancel: CancelHandle,
     options: SessionOptions,
 }
@@ -84,6 +86,7 @@ impl Session {
             block: Block::None,
             implicit: false,
             notices: vec![],
+            work: Running::default(),
             cancel: CancelHandle::default(),
             engine,
             options,
@@ -119,6 +122,11 @@ impl Session {
     /// Notices that have become due since the last call; send them before the statement's CommandComplete.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// What the last statement cost. Ask once its rows have been sent: a plan counts while it runs.
+    pub fn take_work(&mut self) -> Work {
+        std::mem::take(&mut self.work).figures()
     }
 
     pub(crate) fn notice(&mut self, severity: &'static str, code: &'static str, message: impl Into<String>) {
@@ -173,6 +181,7 @@ impl Session {
 
     /// `prepare` and `execute` in one, for the simple protocol.
     pub async fn run(&mut self, statement: Parsed) -> Result<Response, SqlError> {
+        self.work = Running::default();
         let cancel = self.cancel.renew();
         let deadline = self.settings.statement_timeout().map(|t| clock::now() + t);
         let response = tokio::select! {
@@ -225,7 +234,9 @@ impl Session {
             Statement::StartTransaction { modes, .. } => self.begin(&modes).await,
             Statement::Commit { .. } => self.end(true).await,
             Statement::Rollback { savepoint: None, .. } => self.end(false).await,
-            Statement::Rollback { .. } | Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } => Err(SqlError::unsupported("SAVEPOINT")),
+            Statement::Rollback { .. } | Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } => {
+                Err(SqlError::unsupported("SAVEPOINT"))
+            }
             Statement::Set(set) => self.set(set),
             Statement::Reset(ResetStatement { reset }) => self.reset(&reset),
             Statement::Discard { .. } => {
@@ -242,7 +253,7 @@ impl Session {
     async fn in_transaction(&mut self, statement: Statement) -> Result<Response, SqlError> {
         if self.implicit && matches!(self.block, Block::None) {
             let view = self.snapshot().await?;
-            self.block = Block::Open(Box::new(self.new_transaction(view, true)));
+            self.block = Block::Open(Box::new(self.new_transaction(view)));
         }
         if let Block::Open(_) = &self.block {
             let Block::Open(mut transaction) = std::mem::replace(&mut self.block, Block::Failed) else { unreachable!("just matched") };
@@ -258,7 +269,7 @@ impl Session {
         let mut attempt = 1;
         loop {
             let view = self.snapshot().await?;
-            let mut transaction = self.new_transaction(view, false);
+            let mut transaction = self.new_transaction(view);
             self.cell.set(transaction.scope());
             // COPY FROM STDIN commits when its data has come: it cannot be run again from here.
             let streams = is_copy_in(&statement);
@@ -272,6 +283,7 @@ impl Session {
                     tracing::debug!(attempt, %error, "statement lost to another transaction, trying again on a fresh snapshot");
                     self.notices.clear();
                     attempt += 1;
+                    self.work.retries += 1;
                 }
                 result => return result,
             }
@@ -310,7 +322,8 @@ impl Session {
 
     async fn select(&mut self, statement: Statement) -> Result<Response, SqlError> {
         let query = query::plan(&self.context, bind::prepare_expressions(statement)?).await?;
-        let (_, stream) = query::start(&self.context, &query.plan).await?;
+        let (plan, stream) = query::start(&self.context, &query.plan).await?;
+        self.work.plan = Some(plan);
         Ok(Response::Rows(rows(query.columns, stream, "SELECT", true)))
     }
 
@@ -326,17 +339,17 @@ impl Session {
             Block::Open(transaction) => self.cell.set(transaction.scope()),
             Block::None | Block::Failed => {
                 let view = self.snapshot().await?;
-                let transaction = self.new_transaction(view, false);
+                let transaction = self.new_transaction(view);
                 self.cell.set(transaction.scope());
             }
         }
         Ok(())
     }
 
-    fn new_transaction(&self, view: Arc<View>, block: bool) -> Transaction {
+    fn new_transaction(&self, view: Arc<View>) -> Transaction {
         let isolation = isolation_of(&self.settings.get("default_transaction_isolation").unwrap_or_default());
         let read_only = self.settings.get("default_transaction_read_only").is_ok_and(|v| v == "on");
-        Transaction::begin(view, isolation, read_only, block)
+        Transaction::begin(view, isolation, read_only)
     }
 
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
@@ -349,7 +362,7 @@ impl Session {
             Block::None | Block::Failed => {
                 self.implicit = false;
                 let view = self.snapshot().await?;
-                let transaction = self.new_transaction(view, true);
+                let transaction = self.new_transaction(view);
                 self.block = Block::Open(Box::new(transaction));
                 self.settings_before_block = Some(self.settings.clone());
             }
@@ -500,10 +513,6 @@ impl Session {
         Ok(Response::Complete("RESET".into()))
     }
 
-    /// The database's name and the role's, for functions.
-    pub(crate) fn identity(&self) -> (&str, &str, i32) {
-        (DATABASE, &self.options.user, self.options.backend_pid)
-    }
 }
 
 /// A plan's output as a response.

@@ -39,7 +39,12 @@ const PARAMETERS: &[Parameter] = &[
     p("application_name", "", true, Kind::Text),
     p("bytea_output", "hex", false, Kind::OneOf(&["hex"])),
     p("client_encoding", "UTF8", true, Kind::OneOf(&["utf8", "utf-8", "unicode", "sql_ascii"])),
-    p("client_min_messages", "notice", false, Kind::OneOf(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"])),
+    p(
+        "client_min_messages",
+        "notice",
+        false,
+        Kind::OneOf(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]),
+    ),
     p("datestyle", "ISO, MDY", true, Kind::OneOf(&["iso, mdy", "iso", "mdy", "iso,mdy", "iso, ymd", "iso, dmy"])),
     p("default_transaction_isolation", "read committed", false, Kind::OneOf(ISOLATION_LEVELS)),
     p("default_transaction_read_only", "off", true, Kind::Bool),

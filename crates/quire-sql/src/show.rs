@@ -95,7 +95,11 @@ pub(crate) async fn explain(session: &Session, statement: Statement) -> Result<R
     let analyze = analyze || option_is_on(&options, "analyze");
     let verbose = verbose || option_is_on(&options, "verbose");
     let json = matches!(format, Some(AnalyzeFormatKind::Keyword(ref f) | AnalyzeFormatKind::Assignment(ref f)) if !matches!(f, AnalyzeFormat::TEXT));
-    if json || options.iter().any(|o| o.name.value.eq_ignore_ascii_case("format") && o.arg.as_ref().is_some_and(|a| !a.to_string().eq_ignore_ascii_case("text"))) {
+    if json
+        || options.iter().any(|o| {
+            o.name.value.eq_ignore_ascii_case("format") && o.arg.as_ref().is_some_and(|a| !a.to_string().eq_ignore_ascii_case("text"))
+        })
+    {
         return Err(SqlError::unsupported("EXPLAIN in a format other than TEXT"));
     }
     let source = match *statement {

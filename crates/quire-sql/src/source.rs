@@ -104,7 +104,7 @@ impl PageColumns {
         let failed = |reason: String| ScanError::Delta { table: table.name.clone(), reason };
         let streams = self.client.deltas(table.id, &missing, lsn).await.map_err(|e| failed(e.to_string()))?;
         for (delta, stream) in missing.iter().zip(streams) {
-            let Some(bytes) = stream else { return Err(failed(format!("rows from {} on are no longer in the delta", delta.first))) };
+            let Some(bytes) = stream else { return Err(ScanError::SnapshotTooOld { table: table.name.clone() }) };
             let batch = read_stream(&bytes).map_err(|e| decode_error(format!("delta of table {}", table.name), e))?;
             self.keep_delta(table.id, delta.first, &batch);
         }
@@ -127,7 +127,9 @@ fn read_stream(bytes: &[u8]) -> Result<RecordBatch, arrow::error::ArrowError> {
 /// A batch written under an older definition, in the shape of this one: columns by id, absent ones NULL.
 fn widen(table: &TableDef, batch: RecordBatch) -> Result<RecordBatch, ScanError> {
     let schema = table.arrow_schema();
-    if batch.schema().fields().len() == schema.fields().len() && batch.schema().fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type() && column_id(a) == column_id(b)) {
+    if batch.schema().fields().len() == schema.fields().len()
+        && batch.schema().fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type() && column_id(a) == column_id(b))
+    {
         return Ok(RecordBatch::try_new(schema, batch.columns().to_vec())?);
     }
     let old = batch.schema();

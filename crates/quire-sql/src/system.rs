@@ -87,7 +87,9 @@ fn column_of(field: &Field, rows: &[Row]) -> Result<ArrayRef> {
         return Ok(new_null_array(field.data_type(), 0));
     }
     let zero = match field.data_type() {
-        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Float32 | DataType::Float64 => ScalarValue::new_zero(field.data_type())?,
+        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Float32 | DataType::Float64 => {
+            ScalarValue::new_zero(field.data_type())?
+        }
         DataType::Boolean => truth(false),
         other => ScalarValue::try_from(other)?,
     };
@@ -184,7 +186,10 @@ impl PgCatalog {
             row.insert("reltype", int(row_type_oid(table.id.0)));
             row.insert("relam", int(2));
             row.insert("relhasindex", truth(table.unique_keys().next().is_some()));
-            row.insert("relchecks", ScalarValue::Int16(Some(table.constraints.iter().filter(|c| matches!(c.kind, ConstraintKind::Check(_))).count() as i16)));
+            row.insert(
+                "relchecks",
+                ScalarValue::Int16(Some(table.constraints.iter().filter(|c| matches!(c.kind, ConstraintKind::Check(_))).count() as i16)),
+            );
             row.insert("relhastriggers", truth(table.constraints.iter().any(|c| matches!(c.kind, ConstraintKind::ForeignKey { .. }))));
             rows.push(row);
             for (ordinal, name, columns) in table.unique_keys() {
@@ -453,7 +458,12 @@ const INFORMATION_TABLES: &[(&str, &[(&str, DataType)])] = &[
     ),
     (
         "views",
-        &[("table_catalog", DataType::Utf8), ("table_schema", DataType::Utf8), ("table_name", DataType::Utf8), ("view_definition", DataType::Utf8)],
+        &[
+            ("table_catalog", DataType::Utf8),
+            ("table_schema", DataType::Utf8),
+            ("table_name", DataType::Utf8),
+            ("view_definition", DataType::Utf8),
+        ],
     ),
     (
         "table_constraints",
@@ -632,7 +642,9 @@ fn information_key_columns(catalog: &Catalog) -> Vec<Row> {
     for table in catalog.tables.values() {
         for constraint in &table.constraints {
             let columns = match &constraint.kind {
-                ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::ForeignKey { columns, .. } => columns,
+                ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::ForeignKey { columns, .. } => {
+                    columns
+                }
                 ConstraintKind::Check(_) => continue,
             };
             let names: Vec<&ColumnDef> = columns.iter().filter_map(|id| table.column(*id)).collect();

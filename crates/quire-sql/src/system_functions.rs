@@ -27,7 +27,12 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("shobj_description", |_, _| None),
     ];
     for (name, describe) in functions {
-        context.register_udf(ScalarUDF::from(ByOid { name, describe, cell: cell.clone(), signature: Signature::variadic_any(Volatility::Stable) }));
+        context.register_udf(ScalarUDF::from(ByOid {
+            name,
+            describe,
+            cell: cell.clone(),
+            signature: Signature::variadic_any(Volatility::Stable),
+        }));
     }
 }
 
@@ -105,7 +110,8 @@ fn constraint_definition(catalog: &Catalog, oid: i64) -> Option<String> {
                 ConstraintKind::Check(sql) => format!("CHECK (({sql}))"),
                 ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
                     let parent = catalog.tables.get(references);
-                    let (name, keys) = parent.map_or_else(|| ("?".into(), String::new()), |p| (quoted(&p.name), column_list(p, referenced)));
+                    let (name, keys) =
+                        parent.map_or_else(|| ("?".into(), String::new()), |p| (quoted(&p.name), column_list(p, referenced)));
                     let on = |event: &str, action: ReferentialAction| match action {
                         ReferentialAction::NoAction => String::new(),
                         ReferentialAction::Restrict => format!(" ON {event} RESTRICT"),

@@ -22,8 +22,6 @@ pub(crate) struct Transaction {
     pub(crate) id: TxnId,
     pub(crate) isolation: Isolation,
     pub(crate) read_only: bool,
-    /// Begun by BEGIN (or by a query string of several statements), not by a single statement.
-    pub(crate) block: bool,
     view: Arc<View>,
     catalog: Arc<Catalog>,
     changes: Vec<CatalogChange>,
@@ -44,12 +42,11 @@ pub(crate) struct PendingWrite {
 }
 
 impl Transaction {
-    pub(crate) fn begin(view: Arc<View>, isolation: Isolation, read_only: bool, block: bool) -> Transaction {
+    pub(crate) fn begin(view: Arc<View>, isolation: Isolation, read_only: bool) -> Transaction {
         Transaction {
             id: TxnId(quire_kit::random::u128()),
             isolation,
             read_only,
-            block,
             catalog: view.catalog.clone(),
             view,
             changes: vec![],
@@ -78,10 +75,6 @@ impl Transaction {
     pub(crate) fn scope(&self) -> Scope {
         let own = self.writes.iter().map(|(table, write)| (*table, write.own_rows())).collect();
         Scope { view: self.view.clone(), catalog: self.catalog.clone(), own: Arc::new(own) }
-    }
-
-    pub(crate) fn own_rows(&self, table: TableId) -> OwnRows {
-        self.writes.get(&table).map(PendingWrite::own_rows).unwrap_or_default()
     }
 
     /// True when there is something to commit.

@@ -77,10 +77,6 @@ impl TableWriter {
         })
     }
 
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// Takes rows in the table's schema. Waits while an earlier segment is being written.
     pub(crate) async fn push(&mut self, rows: RecordBatch) -> Result<(), SqlError> {
         if rows.num_rows() == 0 {
@@ -102,7 +98,8 @@ impl TableWriter {
 
     /// Checks and keeps what is left; the transaction's pending write, and the rows taken.
     pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64), SqlError> {
-        let small = self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
+        let small =
+            self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
         while self.waiting_rows > 0 && !small {
             self.write_segment().await?;
         }
@@ -171,7 +168,13 @@ impl TableWriter {
         let Some(segment) = self.in_flight.take() else { return Ok(()) };
         let segment = segment.await.map_err(|e| SqlError::internal(format!("writing a segment failed: {e}")))??;
         for (i, keys) in segment.keys.iter().enumerate() {
-            let sorted = self.target.table.clustering.iter().map(Some).eq(self.keys[i].positions.iter().map(|&p| self.target.table.columns.get(p).map(|c| &c.id)));
+            let sorted = self
+                .target
+                .table
+                .clustering
+                .iter()
+                .map(Some)
+                .eq(self.keys[i].positions.iter().map(|&p| self.target.table.columns.get(p).map(|c| &c.id)));
             self.check_key(i, keys, sorted).await?;
             self.claim(i, keys)?;
         }
@@ -250,7 +253,10 @@ fn check_not_null(table: &TableDef, rows: &RecordBatch) -> Result<(), SqlError> 
         if !column.nullable && array.null_count() > 0 {
             let row = (0..array.len()).find(|&i| array.is_null(i)).unwrap_or_default();
             let message = format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, table.name);
-            return Err(SqlError::new("23502", message).with_detail(failing_row(table, rows, row)).on_table(&table.name).on_column(&column.name));
+            return Err(SqlError::new("23502", message)
+                .with_detail(failing_row(table, rows, row))
+                .on_table(&table.name)
+                .on_column(&column.name));
         }
     }
     Ok(())
@@ -266,7 +272,10 @@ fn check_constraints(target: &WriteTarget, rows: &RecordBatch) -> Result<(), Sql
         if let Some(row) = (0..result.len()).find(|&i| result.is_valid(i) && !result.value(i)) {
             let table = &target.table;
             let message = format!("new row for relation \"{}\" violates check constraint \"{}\"", table.name, check.name);
-            return Err(SqlError::new("23514", message).with_detail(failing_row(table, rows, row)).on_table(&table.name).on_constraint(&check.name));
+            return Err(SqlError::new("23514", message)
+                .with_detail(failing_row(table, rows, row))
+                .on_table(&table.name)
+                .on_constraint(&check.name));
         }
     }
     Ok(())

@@ -21,13 +21,8 @@ pub enum StorageError {
         reason: String,
     },
     /// The object store cannot be used.
-    #[error("cannot use the object store {url}: {reason}")]
-    ObjectStore {
-        /// Its URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
+    #[error("cannot use the object store: {0}")]
+    ObjectStore(String),
     /// Raft does not start.
     #[error("cannot start the Raft group: {0}")]
     Raft(String),

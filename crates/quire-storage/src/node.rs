@@ -18,10 +18,10 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::pages::PageStore;
+use crate::raft::Raft;
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{MESSAGE_BYTES_MAX as RAFT_BYTES_MAX, Network};
 use crate::raft::state_machine::StateMachine;
-use crate::raft::Raft;
 use crate::replica::{Published, Replica};
 use crate::rpc::MESSAGE_BYTES_MAX;
 use crate::rpc::admin::AdminService;
@@ -66,8 +66,7 @@ impl StorageNode {
         let dir_error = |reason: String| StorageError::DataDir { dir: options.data_dir.display().to_string(), reason };
         std::fs::create_dir_all(&options.data_dir).map_err(|e| dir_error(e.to_string()))?;
         let store: Arc<dyn OrderedStore> = RocksStore::open(&options.data_dir.join("log")).map_err(|e| dir_error(e.to_string()))?;
-        let object_error = |reason: String| StorageError::ObjectStore { url: options.object_store.clone(), reason };
-        let objects = Objects::open(&options.object_store).map_err(|e| object_error(e.to_string()))?;
+        let objects = Objects::open(&options.object_store).map_err(|e| StorageError::ObjectStore(e.to_string()))?;
         let cache = CacheOptions {
             dir: Some(options.data_dir.join("pages")),
             memory_bytes: 0,
@@ -94,15 +93,23 @@ impl StorageNode {
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .add_service(sized_storage(StorageService::new(replica.clone())))
-            .add_service(v1::pages_server::PagesServer::new(page_service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(
+                v1::pages_server::PagesServer::new(page_service)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
             .add_service(
                 v1::raft_server::RaftServer::new(RaftService { raft: raft.clone(), cluster })
                     .max_decoding_message_size(RAFT_BYTES_MAX)
                     .max_encoding_message_size(RAFT_BYTES_MAX),
             )
-            .add_service(v1::admin_server::AdminServer::new(AdminService { replica: replica.clone(), object_store: options.object_store.clone() }));
+            .add_service(v1::admin_server::AdminServer::new(AdminService {
+                replica: replica.clone(),
+                object_store: objects.url().to_string(),
+            }));
         let stop = shutdown.clone();
-        let serving = server.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
+        let serving = server
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
         let sealer = Arc::new(Sealer::new(replica.clone(), objects, options.seal.clone()));
         let background = task::spawn("seal", run_sealer(sealer.clone(), shutdown.clone()));
         task::spawn("set up the group", set_up(replica.clone(), options.node_id, options.peers.clone(), shutdown.clone()));
@@ -134,9 +141,14 @@ impl StorageNode {
         self.address
     }
 
-    /// Whether the group has a leader and this node has applied its log's beginning: ready to serve.
-    pub fn ready(&self) -> bool {
-        self.replica.published().log_name().is_some() && self.replica.raft().metrics().borrow_watched().current_leader.is_some()
+    /// Tells whether the node can serve: the group has a leader, and this node has applied its log's beginning. What is returned does not
+    /// keep the node alive.
+    pub fn readiness(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let replica = Arc::downgrade(&self.replica);
+        move || {
+            let Some(replica) = replica.upgrade() else { return false };
+            replica.published().log_name().is_some() && replica.raft().metrics().borrow_watched().current_leader.is_some()
+        }
     }
 
     /// Makes segments of every table's delta now, whatever its size; only the leader does. The number of tables sealed.
@@ -167,7 +179,9 @@ impl StorageNode {
 }
 
 fn sized_storage(service: StorageService) -> v1::storage_server::StorageServer<StorageService> {
-    v1::storage_server::StorageServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    v1::storage_server::StorageServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// Nodes with other peers are of another group: their messages are refused.

@@ -13,9 +13,7 @@ pub struct StorageOptions {
     pub node_id: NodeId,
     /// The address to listen on; port 0 for any free one.
     pub listen: SocketAddr,
-    /// The address that others dial.
-    pub advertise: String,
-    /// All members of the group by number, this node among them.
+    /// All members of the group by number, this node among them, with the addresses that others dial.
     pub peers: BTreeMap<NodeId, String>,
     /// Where the log, the state and the page cache are kept.
     pub data_dir: PathBuf,

@@ -54,7 +54,6 @@ impl PageStore {
         Ok(PageStore { objects, cache: PageCache::open(cache, source).await? })
     }
 
-
     /// One page, checksum verified, and where it was found.
     pub(crate) async fn read(&self, read: PageRead) -> Result<(Bytes, Tier), PageError> {
         match clock::timeout(READ_TIMEOUT, self.cache.encoded(read)).await {

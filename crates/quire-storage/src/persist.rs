@@ -4,11 +4,13 @@
 //! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `p` position, `q` number → outcome,
 //! `r` LSN → keys, `s` table → LSNs of its last writes. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use prost::Message;
 use quire_log::{Applied, Record, State, TableLsns};
 use quire_proto::v1::{self, state_record as r};
-use quire_types::{CatalogChange, Change, DEFAULT_SCHEMA, Lsn, RowId, SegmentId, TableId, TxnId};
+use quire_types::{CatalogChange, Change, DEFAULT_SCHEMA, Lsn, RowId, SegmentId, TableId, TxnId, View};
 
 use crate::store::{Family, OrderedStore, StoreFailure, Write};
 
@@ -52,8 +54,41 @@ pub(crate) fn delta_key(table: TableId, first: RowId) -> Vec<u8> {
     key
 }
 
-fn clear_delta(table: TableId, first: RowId, end: RowId) -> Write {
-    Write::DeleteRange(Family::Delta, delta_key(table, first), delta_key(table, end))
+/// Removes a table's delta rows below `end`.
+pub(crate) fn clear_delta(table: TableId, end: RowId) -> Write {
+    Write::DeleteRange(Family::Delta, delta_key(table, RowId(0)), delta_key(table, end))
+}
+
+/// Delta rows that these changes, which led to `view`, made superfluous: (table, below this row id).
+pub(crate) fn retired(changes: &[Change], view: &View) -> Vec<(TableId, RowId)> {
+    // Rows that the same commit adds after a truncation stay.
+    let kept_from = |table: TableId| {
+        let added = changes.iter().find_map(|change| match change {
+            Change::DeltaAdded { table: to, delta } if *to == table => Some(delta.first),
+            _ => None,
+        });
+        added.or_else(|| Some(view.tables.get(&table)?.next_row_id))
+    };
+    let of = |change: &Change| match change {
+        Change::DeltaSealed { table, end, .. } => Some((*table, *end)),
+        Change::Catalog(CatalogChange::DropTable { id, .. }) => Some((*id, RowId(u64::MAX))),
+        Change::Truncated(table) => Some((*table, kept_from(*table)?)),
+        _ => None,
+    };
+    changes.iter().filter_map(of).collect()
+}
+
+/// Removes delta rows that the state does not name: what a node that stopped had not come to remove.
+pub(crate) fn remove_orphans(store: &dyn OrderedStore, state: &State) -> Result<(), StoreFailure> {
+    let tables = &state.view().tables;
+    let named: HashSet<Vec<u8>> = tables.iter().flat_map(|(table, rows)| rows.delta.iter().map(|d| delta_key(*table, d.first))).collect();
+    let mut writes = vec![];
+    store.dump(&[Family::Delta], &mut |family, key, _| {
+        if !named.contains(key) {
+            writes.push(Write::delete(family, key.to_vec()));
+        }
+    })?;
+    if writes.is_empty() { Ok(()) } else { store.write(writes) }
 }
 
 /// What applying an entry at `lsn` writes. `segment_key` finds the key of a segment that leaves.
@@ -63,7 +98,6 @@ pub(crate) fn writes(store: &dyn OrderedStore, lsn: Lsn, applied: Applied) -> Re
         change_writes(store, lsn, ordinal as u64, change, &mut out)?;
     }
     out.extend(applied.records.into_iter().map(record_write));
-    // After the changes: dropping a table clears its delta, and what the same commit adds must stay.
     out.extend(applied.delta.into_iter().map(|(table, first, rows)| Write::Put(Family::Delta, delta_key(table, first), rows)));
     Ok(out)
 }
@@ -83,7 +117,6 @@ fn change_writes(store: &dyn OrderedStore, lsn: Lsn, ordinal: u64, change: &Chan
             CatalogChange::DropTable { id, .. } => {
                 let table = u64::from(id.0);
                 out.extend([b'b', b'd', b'e', b'f', b'g'].map(|prefix| clear(prefix, &[table])));
-                out.push(clear_delta(*id, RowId(0), RowId(u64::MAX)));
             }
             CatalogChange::CreateView { view, .. } => {
                 let created = Change::Catalog(CatalogChange::CreateView { view: view.clone(), replace: false });
@@ -93,12 +126,10 @@ fn change_writes(store: &dyn OrderedStore, lsn: Lsn, ordinal: u64, change: &Chan
         },
         Change::Truncated(table) => {
             out.extend([b'e', b'f', b'g'].map(|prefix| clear(prefix, &[table.0.into()])));
-            out.push(clear_delta(*table, RowId(0), RowId(u64::MAX)));
         }
         Change::DeltaAdded { table, delta } => out.push(put(key(b'f', &[table.0.into(), delta.first.0]), value(change))),
         Change::DeltaSealed { table, first, end } => {
             out.push(Write::DeleteRange(Family::State, key(b'f', &[table.0.into(), first.0]), key(b'f', &[table.0.into(), end.0])));
-            out.push(clear_delta(*table, *first, *end));
         }
         Change::SegmentAdded(segment) => out.push(put(key(b'e', &[segment.table.0.into(), lsn.0, ordinal]), value(change))),
         Change::SegmentRemoved { table, segment } => {

@@ -13,7 +13,7 @@ use quire_types::{Change, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, 
 
 use crate::persist::delta_key;
 use crate::raft::{Group, Proposal, Raft};
-use crate::store::{Family, OrderedStore};
+use crate::store::{Family, OrderedStore, StoreFailure};
 
 /// Log entries whose changes are kept for callers that are a little behind; others get everything.
 const RECENT_MAX: usize = 4096;
@@ -86,7 +86,8 @@ impl Published {
         let shown = self.inner.lock();
         let name = shown.log_name.clone()?;
         let lsn = shown.view.lsn;
-        let continues = name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|(first, _)| first.0 <= known.0 + 1));
+        let continues =
+            name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|(first, _)| first.0 <= known.0 + 1));
         if continues && known > Lsn(0) {
             let changes = shown.recent.iter().filter(|(at, _)| *at > known).map(|(_, changes)| changes.clone()).collect();
             return Some(Since { log_name: name, lsn, full: false, changes });
@@ -147,15 +148,9 @@ impl Replica {
         self.published.view()
     }
 
-    /// A delta batch as an Arrow IPC stream; `None` when it is not (or no longer) in the delta.
-    pub(crate) fn delta(&self, table: TableId, first: RowId) -> Option<Bytes> {
-        match self.store.get(Family::Delta, &delta_key(table, first)) {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!(%error, %table, page = "docs/operating/disk-full.md", "cannot read a delta batch");
-                None
-            }
-        }
+    /// A delta batch as an Arrow IPC stream; `None` when it is not (or no longer) kept.
+    pub(crate) fn delta(&self, table: TableId, first: RowId) -> Result<Option<Bytes>, StoreFailure> {
+        self.store.get(Family::Delta, &delta_key(table, first))
     }
 
     /// Whether this node leads, as far as it knows.

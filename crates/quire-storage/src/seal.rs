@@ -20,6 +20,7 @@ use quire_types::{
 };
 
 use crate::replica::{ProposeError, Replica};
+use crate::store::StoreFailure;
 
 mod rows;
 
@@ -82,6 +83,9 @@ pub(crate) enum SealError {
         /// Why.
         reason: String,
     },
+    /// The delta cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
     /// The rows do not encode.
     #[error("rows of table {table} do not encode: {reason}")]
     Encode {
@@ -248,7 +252,7 @@ impl Sealer {
         task::blocking(move || {
             let batches = chosen
                 .into_iter()
-                .map(|delta| replica.delta(def.id, delta.first).map(|bytes| (delta, bytes)).ok_or(SealError::Gone(def.id)))
+                .map(|delta| Ok((delta, replica.delta(def.id, delta.first)?.ok_or(SealError::Gone(def.id))?)))
                 .collect::<Result<Vec<_>, SealError>>()?;
             rows::encode(&def, &batches, term, random::u64)
         })

@@ -25,6 +25,10 @@ struct Member {
 }
 
 impl Member {
+    fn address(&self) -> &str {
+        &self.options.peers[&self.options.node_id]
+    }
+
     async fn start(&mut self) {
         self.shutdown = Shutdown::new();
         self.node = Some(StorageNode::start(self.options.clone(), self.shutdown.clone()).await.unwrap());
@@ -47,7 +51,6 @@ async fn group(dir: &Path, size: u64) -> Vec<Member> {
         let options = StorageOptions {
             node_id: *id,
             listen: address.parse().unwrap(),
-            advertise: address.clone(),
             peers: peers.clone(),
             data_dir: dir.join(format!("node-{id}")),
             object_store: format!("file://{}", dir.join("objects").display()),
@@ -71,7 +74,7 @@ where
     let mut last = String::new();
     while clock::now() < deadline {
         for member in members.iter().filter(|m| m.node.is_some()) {
-            let address = format!("http://{}", member.options.advertise);
+            let address = format!("http://{}", member.address());
             let Ok(client) = StorageClient::connect(address).await else { continue };
             match call(client).await {
                 Ok(answer) => return answer,
@@ -117,7 +120,13 @@ fn create(txn: u128) -> Commit {
         constraints: vec![],
         clustering: vec![],
     };
-    Commit { txn_id: TxnId(txn), snapshot: Lsn(0), isolation: Isolation::ReadCommitted, catalog: vec![CatalogChange::CreateTable(table)], writes: vec![] }
+    Commit {
+        txn_id: TxnId(txn),
+        snapshot: Lsn(0),
+        isolation: Isolation::ReadCommitted,
+        catalog: vec![CatalogChange::CreateTable(table)],
+        writes: vec![],
+    }
 }
 
 fn insert(txn: u128) -> Commit {
@@ -127,7 +136,7 @@ fn insert(txn: u128) -> Commit {
 
 /// The rows of the delta as this member has them.
 async fn rows_at(member: &Member, lsn: u64, count: u64) -> Vec<String> {
-    let mut client = StorageClient::connect(format!("http://{}", member.options.advertise)).await.unwrap();
+    let mut client = StorageClient::connect(format!("http://{}", member.address())).await.unwrap();
     let request = v1::ReadDeltasRequest { table: TABLE.0, first: (0..count).collect(), lsn };
     let mut stream = client.read_deltas(request).await.unwrap().into_inner();
     let mut rows = vec![];
@@ -208,7 +217,7 @@ async fn nonsense_on_the_wire_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut members = group(dir.path(), 1).await;
     let log = snapshot(&members, "", 0).await[0].log_id.clone();
-    let mut client = StorageClient::connect(format!("http://{}", members[0].options.advertise)).await.unwrap();
+    let mut client = StorageClient::connect(format!("http://{}", members[0].address())).await.unwrap();
     let bad = [
         v1::CommitRequest { log_id: "another".into(), commit: Some((&create(1)).into()) },
         v1::CommitRequest { log_id: log.clone(), commit: None },
@@ -219,7 +228,13 @@ async fn nonsense_on_the_wire_is_refused() {
     }
     let future = Commit { snapshot: Lsn(99), ..create(2) };
     assert_eq!(commit(&members, &log, future).await, Outcome::FutureSnapshot);
-    assert!(std::net::TcpStream::connect(&members[0].options.advertise).is_ok_and(|mut s| std::io::Write::write_all(&mut s, b"GET / garbage\r\n\r\n\x00\xff").is_ok()));
+    assert!(
+        std::net::TcpStream::connect(&members[0].address()).is_ok_and(|mut s| std::io::Write::write_all(
+            &mut s,
+            b"GET / garbage\r\n\r\n\x00\xff"
+        )
+        .is_ok())
+    );
     assert_eq!(commit(&members, &log, create(3)).await, Outcome::Committed(Lsn(1)));
     members[0].stop().await;
 }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quire_types::{
     CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Isolation, KeyAssert,
-    LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType,
-    TableDef, TableId, TableWrite, Term, TxnId, ViewDef,
+    LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta,
+    SqlType, TableDef, TableId, TableWrite, Term, TxnId, ViewDef,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -79,7 +79,13 @@ fn log_entries_round_trip() {
             CatalogChange::ReplaceTable(table()),
             CatalogChange::DropTable { id: TableId(3), version: 8 },
             CatalogChange::CreateView {
-                view: ViewDef { id: TableId(4), schema: SchemaId(1), name: "v".into(), sql: "select 1".into(), columns: vec![("a".into(), SqlType::Int4)] },
+                view: ViewDef {
+                    id: TableId(4),
+                    schema: SchemaId(1),
+                    name: "v".into(),
+                    sql: "select 1".into(),
+                    columns: vec![("a".into(), SqlType::Int4)],
+                },
                 replace: true,
             },
             CatalogChange::DropView(TableId(4)),

@@ -73,7 +73,9 @@ impl Peer {
             Call::PreVote => client.pre_vote(message).await,
         };
         let answer = answer.map_err(|status| match status.code() {
-            tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::FailedPrecondition => RPCError::Unreachable(Unreachable::new(&status)),
+            tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::FailedPrecondition => {
+                RPCError::Unreachable(Unreachable::new(&status))
+            }
             _ => RPCError::Network(NetworkError::new(&status)),
         })?;
         Ok(decode(&answer.into_inner().payload).map_err(|e| NetworkError::new(&e))?)
@@ -83,7 +85,11 @@ impl Peer {
 impl RaftNetworkV2<Group> for Peer {
     type SnapshotData = Bytes;
 
-    async fn append_entries(&mut self, rpc: AppendEntriesRequest<Group>, option: RPCOption) -> Result<AppendEntriesResponse<Group>, RPCError<Group>> {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Group>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Group>, RPCError<Group>> {
         self.call(Call::Append, &rpc, &option).await
     }
 

@@ -1,7 +1,9 @@
 //! Applying committed entries: `quire-log` decides, one batch writes it down, readers are shown the new view.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -10,9 +12,10 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use quire_kit::clock::{self, Instant};
 use quire_log::State;
 use quire_proto::decode_entry;
-use quire_types::Outcome;
+use quire_types::{Outcome, RowId, TableId};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
@@ -24,6 +27,9 @@ use crate::store::{Family, OrderedStore, Write};
 const APPLIED: &[u8] = b"applied";
 /// What a state machine's snapshot holds: not the log, which each node has of its own.
 const SNAPSHOT_FAMILIES: [Family; 2] = [Family::State, Family::Delta];
+
+/// Delta rows that were sealed, truncated or dropped stay readable for so long, for statements and transactions on older snapshots.
+const RETIRED_KEPT: Duration = Duration::from_secs(600);
 
 /// How far the state machine has come; written in the same batch as what the entries did.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -41,6 +47,8 @@ pub(crate) struct StateMachine {
     published: Arc<Published>,
     /// The last snapshot made or received, for followers that are too far behind.
     snapshot: Arc<Mutex<Option<SnapshotOf<Group, Bytes>>>>,
+    /// Delta rows that no new snapshot names, oldest first: (since when, table, below this row id).
+    retired: VecDeque<(Instant, TableId, RowId)>,
 }
 
 impl StateMachine {
@@ -52,11 +60,16 @@ impl StateMachine {
         };
         let state = persist::load(store.as_ref())?;
         published.reset(state.view().clone(), applied.log_name.clone());
-        Ok(StateMachine { store, state, applied, published, snapshot: Arc::default() })
+        persist::remove_orphans(store.as_ref(), &state)?;
+        Ok(StateMachine { store, state, applied, published, snapshot: Arc::default(), retired: VecDeque::new() })
     }
 
     /// Decides what an entry does, writes it down, shows it.
-    fn apply_one(&mut self, payload: EntryPayload<Proposal, u64, openraft::impls::BasicNode>, log_id: LogIdOf<Group>) -> Result<Reply, io::Error> {
+    fn apply_one(
+        &mut self,
+        payload: EntryPayload<Proposal, u64, openraft::impls::BasicNode>,
+        log_id: LogIdOf<Group>,
+    ) -> Result<Reply, io::Error> {
         self.applied.last = Some(log_id);
         let mut writes = vec![];
         let mut told = None;
@@ -76,6 +89,9 @@ impl StateMachine {
                     let applied = self.state.apply(entry);
                     let outcome = applied.outcome.clone();
                     if !applied.changes.is_empty() {
+                        let now = clock::now();
+                        let retired = persist::retired(&applied.changes, self.state.view());
+                        self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
                         told = Some(applied.changes.clone());
                     }
                     writes = persist::writes(self.store.as_ref(), self.state.view().lsn, applied)?;
@@ -83,6 +99,12 @@ impl StateMachine {
                 }
             },
         };
+        while let Some((since, table, below)) = self.retired.front().copied()
+            && since.elapsed() > RETIRED_KEPT
+        {
+            writes.push(persist::clear_delta(table, below));
+            self.retired.pop_front();
+        }
         writes.push(Write::Put(Family::Meta, APPLIED.to_vec(), encode(&self.applied)?));
         self.store.write(writes)?;
         match told {

@@ -94,7 +94,9 @@ impl v1::storage_server::Storage for StorageService {
         metrics::histogram!("quire_storage_commit_seconds").record(seconds);
         match &result {
             Ok(outcome) => tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, ?outcome),
-            Err(status) => tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, outcome = ?status.code(), reason = status.message()),
+            Err(status) => {
+                tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, outcome = ?status.code(), reason = status.message())
+            }
         }
         Ok(Response::new(v1::CommitReply { outcome: Some((&result?).into()) }))
     }
@@ -109,8 +111,13 @@ impl v1::storage_server::Storage for StorageService {
         tracing::debug!(rpc = "read_deltas", table = request.table, batches = request.first.len(), lsn = request.lsn);
         let (replica, table) = (self.replica.clone(), TableId(request.table));
         let replies = request.first.into_iter().map(move |first| {
-            let rows = replica.delta(table, RowId(first)).unwrap_or_default();
-            Ok(v1::ReadDeltasReply { first, rows })
+            match replica.delta(table, RowId(first)) {
+                Ok(rows) => Ok(v1::ReadDeltasReply { first, rows: rows.unwrap_or_default() }),
+                Err(error) => {
+                    tracing::warn!(%error, %table, first, "cannot read a delta batch");
+                    Err(Status::unavailable(format!("this node cannot read its delta: {error}")))
+                }
+            }
         });
         Ok(Response::new(Box::pin(futures::stream::iter(replies))))
     }

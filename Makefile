@@ -1,0 +1,97 @@
+# What a developer types. `make` alone lists it; what takes more than a few lines is in scripts/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Scale factor of TPC-H, for demo, cluster-demo and the benches: 1 is about 1 GB.
+SCALE ?= 1
+export SCALE
+
+# A target directory in the user's cache outlives the clone: DataFusion and RocksDB take most of an hour of two cores.
+# It is used once it exists, and in CI. Set CARGO_TARGET_DIR for another.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quire
+ifndef CARGO_TARGET_DIR
+CARGO_TARGET_DIR := $(if $(filter true,$(CI))$(wildcard $(CACHE)/target),$(CACHE)/target,$(CURDIR)/target)
+endif
+export CARGO_TARGET_DIR
+
+# Where rustup puts cargo, also when `make setup` has only just called it.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# One profile and, by --workspace, one set of features everywhere: whatever is built twice is built in vain.
+LOCKED := $(if $(filter true,$(CI)),--locked)
+BUILD := --release --workspace $(LOCKED)
+BIN := $(CARGO_TARGET_DIR)/release/quire
+TIMED := scripts/timed.sh
+
+.PHONY: help setup checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+# --- use ------------------------------------------------------------------------------------------------------------
+
+setup: ## install what is missing: compiler, clang, Rust, psql (apt and rustup)
+	@scripts/setup.sh
+
+demo: setup release ## build, start a cluster, load TPC-H (SCALE=1), run and check the 22 queries, draw a report; KEEP=1 keeps the data
+	@scripts/demo.sh $(BIN)
+
+cluster-demo: setup release ## the same with a process per node (3 storage, 2 compute) and an S3 server
+	@scripts/cluster.sh $(BIN)
+
+dev: setup release ## run a cluster in one process on quire-data/ until Ctrl-C; ARGS= passes flags to `quire dev`
+	@$(BIN) dev $(ARGS)
+
+release: checkout ## build the program
+	@cargo build $(BUILD) --bin quire
+
+# --- check ----------------------------------------------------------------------------------------------------------
+
+test: setup fmt clippy deny build tests ## all checks: what CI runs
+
+check: test ## the same
+
+fmt:
+	@$(TIMED) fmt cargo fmt --all --check
+
+clippy: checkout
+	@$(TIMED) clippy cargo clippy $(BUILD) --all-targets -- -D warnings
+
+# Not advisories: they come from a database on the network, which changes without a commit.
+deny:
+	@if command -v cargo-deny >/dev/null; then $(TIMED) deny cargo deny check bans licenses sources; \
+	else echo "== deny: skipped, cargo-deny is not installed"; fi
+
+build: checkout
+	@$(TIMED) build cargo build $(BUILD) --all-targets
+
+tests: checkout
+	@$(TIMED) tests scripts/test.sh $(BUILD)
+
+chaos: setup build ## kill nodes under load for QUIRE_CHAOS_SECONDS=600
+	@QUIRE_CHAOS_SECONDS=$${QUIRE_CHAOS_SECONDS:-600} cargo test --release -p quire-tests $(LOCKED) --test chaos -- --nocapture
+
+# --- measure --------------------------------------------------------------------------------------------------------
+
+bench: setup release ## TPC-H beside DuckDB and DataFusion on the same files, then commits at 1, 8 and 64 clients
+	@scripts/bench.sh $(BIN) tpch commits
+
+bench-tpch: setup release ## only TPC-H, at SCALE=
+	@scripts/bench.sh $(BIN) tpch
+
+bench-commits: setup release ## only commits
+	@scripts/bench.sh $(BIN) commits
+
+# --- tidy up --------------------------------------------------------------------------------------------------------
+
+clean: ## remove what was built and measured (the target directory too), not quire-data/
+	@cargo clean
+	@rm -rf reports
+
+# Cargo trusts modification times, which mean nothing between two clones that share a target directory.
+checkout:
+	@scripts/checkout.sh

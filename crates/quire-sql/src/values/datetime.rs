@@ -1,0 +1,355 @@
+//! Dates, times and intervals from and to text. Years before 1 and after 9999 are read and shown with four or more digits, as ISO 8601 has it.
+
+use arrow::datatypes::IntervalMonthDayNano;
+use chrono::{DateTime, NaiveDate, TimeZone};
+use quire_types::SqlType;
+
+use super::ValueError;
+
+const MICROS: i64 = 1_000_000;
+const DAY_MICROS: i64 = 86_400 * MICROS;
+
+/// Days since 1970-01-01 of a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let shifted = i64::from((month + 9) % 12);
+    let day_of_year = (153 * shifted + 2) / 5 + i64::from(day) - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// The inverse of [`days_from_civil`].
+pub(crate) fn civil_from_days(days: i64) -> (i64, u32, u32) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * shifted + 2) / 5 + 1) as u32;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 } as u32;
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn days_in_month(year: i64, month: u32) -> u32 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// `Some((days, bytes read))` for text that begins like YYYY-MM-DD; `Err` when the numbers are no date.
+fn iso_date(text: &[u8]) -> Result<Option<(i64, usize)>, ()> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    if !(4..=7).contains(&digits) || text.get(digits) != Some(&b'-') {
+        return Ok(None);
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0u32, |n, b| n * 10 + u32::from(b - b'0'));
+    let two = |at: usize| -> Option<(u32, usize)> {
+        let found = text[at..].iter().take(2).take_while(|b| b.is_ascii_digit()).count();
+        (found > 0).then(|| (number(&text[at..at + found]), at + found))
+    };
+    let year = i64::from(number(&text[..digits]));
+    let Some((month, at)) = two(digits + 1) else { return Ok(None) };
+    if text.get(at) != Some(&b'-') {
+        return Ok(None);
+    }
+    let Some((day, end)) = two(at + 1) else { return Ok(None) };
+    if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) || year == 0 {
+        return Err(());
+    }
+    Ok(Some((days_from_civil(year, month, day), end)))
+}
+
+/// Other spellings that Postgres takes with DateStyle ISO, MDY.
+const DATE_FORMATS: [&str; 8] = ["%Y%m%d", "%m/%d/%Y", "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d-%b-%Y", "%b-%d-%Y", "%Y/%m/%d"];
+
+fn other_date(text: &str) -> Option<i64> {
+    let date = DATE_FORMATS.iter().find_map(|f| NaiveDate::parse_from_str(text, f).ok())?;
+    Some(date.signed_duration_since(NaiveDate::default()).num_days())
+}
+
+fn field_range(text: &str) -> ValueError {
+    ValueError::new("22008", format!("date/time field value out of range: \"{text}\""))
+}
+
+/// Days since 1970-01-01.
+pub(crate) fn parse_date(text: &str) -> Result<i32, ValueError> {
+    let trimmed = text.trim();
+    let days = match iso_date(trimmed.as_bytes()).map_err(|()| field_range(text))? {
+        Some((days, end)) if end == trimmed.len() => days,
+        // A timestamp's date part.
+        Some(_) => parse_timestamp(text, SqlType::Date)?.div_euclid(DAY_MICROS),
+        None => match trimmed.to_ascii_lowercase().as_str() {
+            "epoch" => 0,
+            "today" | "now" => today(),
+            "tomorrow" => today() + 1,
+            "yesterday" => today() - 1,
+            _ => other_date(trimmed).ok_or_else(|| ValueError::invalid(SqlType::Date, text))?,
+        },
+    };
+    i32::try_from(days).map_err(|_| field_range(text))
+}
+
+fn today() -> i64 {
+    (quire_kit::clock::wall().as_secs() / 86_400) as i64
+}
+
+/// A number of one or two digits.
+fn read_digits(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    let digits = bytes[*at..].iter().take(2).take_while(|b| b.is_ascii_digit()).count();
+    let value = bytes[*at..*at + digits].iter().fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+    *at += digits;
+    (digits > 0).then_some(value)
+}
+
+fn skip(bytes: &[u8], at: &mut usize, byte: u8) -> bool {
+    let found = bytes.get(*at) == Some(&byte);
+    *at += usize::from(found);
+    found
+}
+
+/// Microseconds since midnight, and what follows. `None` when it is no time.
+fn time_of_day(text: &str) -> Result<Option<(i64, &str)>, ()> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    let Some(hour) = read_digits(bytes, &mut at) else { return Ok(None) };
+    if !skip(bytes, &mut at, b':') {
+        return Ok(None);
+    }
+    let Some(minute) = read_digits(bytes, &mut at) else { return Ok(None) };
+    let second = if skip(bytes, &mut at, b':') { read_digits(bytes, &mut at) } else { Some(0) };
+    let Some(second) = second else { return Ok(None) };
+    let mut micros = 0;
+    if bytes.get(at) == Some(&b'.') {
+        let digits = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut scaled = 0i64;
+        for i in 0..7 {
+            let digit = if i < digits { i64::from(bytes[at + 1 + i] - b'0') } else { 0 };
+            scaled = scaled * 10 + digit;
+        }
+        micros = (scaled + 5) / 10;
+        at += 1 + digits;
+    }
+    let mut rest = text[at..].trim_start();
+    let mut hour = hour;
+    for (suffix, afternoon) in [("am", false), ("pm", true)] {
+        if rest.get(..2).is_some_and(|r| r.eq_ignore_ascii_case(suffix)) {
+            if !(1..=12).contains(&hour) {
+                return Err(());
+            }
+            hour = hour % 12 + if afternoon { 12 } else { 0 };
+            rest = rest[2..].trim_start();
+        }
+    }
+    if hour > 24 || minute > 59 || second > 60 || hour == 24 && (minute, second, micros) != (0, 0, 0) {
+        return Err(());
+    }
+    Ok(Some((((hour * 60 + minute) * 60 + second) * MICROS + micros, rest)))
+}
+
+/// A zone: seconds east of UTC at that local time.
+fn zone_offset(zone: &str, local: i64) -> Option<i64> {
+    let zone = zone.trim();
+    if zone.is_empty() || zone.eq_ignore_ascii_case("z") || zone.eq_ignore_ascii_case("utc") || zone.eq_ignore_ascii_case("gmt") {
+        return Some(0);
+    }
+    if let Some(sign) = zone.strip_prefix('+').map(|r| (1, r)).or(zone.strip_prefix('-').map(|r| (-1, r))) {
+        let digits: String = sign.1.chars().filter(|c| *c != ':').collect();
+        if digits.is_empty() || digits.len() > 6 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let part = |from: usize, to: usize| {
+            digits.get(from..to.min(digits.len())).filter(|p| !p.is_empty()).map_or(Some(0), |p| p.parse::<i64>().ok())
+        };
+        let (hours, minutes, seconds) =
+            if digits.len() <= 2 { (digits.parse().ok()?, 0, 0) } else { (part(0, 2)?, part(2, 4)?, part(4, 6)?) };
+        return (hours <= 15 && minutes < 60).then_some(sign.0 * (hours * 3600 + minutes * 60 + seconds));
+    }
+    let named: chrono_tz::Tz = zone.parse().ok()?;
+    let local = DateTime::from_timestamp_micros(local)?.naive_utc();
+    let resolved: DateTime<chrono_tz::Tz> = named.from_local_datetime(&local).earliest()?;
+    Some(local.signed_duration_since(resolved.naive_utc()).num_seconds())
+}
+
+/// Microseconds since 1970-01-01; UTC for timestamptz (text without a zone is UTC), local otherwise (a zone is ignored).
+pub(crate) fn parse_timestamp(text: &str, ty: SqlType) -> Result<i64, ValueError> {
+    let invalid = || ValueError::invalid(ty, text);
+    let range = || field_range(text);
+    let trimmed = text.trim();
+    match trimmed.to_ascii_lowercase().as_str() {
+        "epoch" => return Ok(0),
+        "now" => return Ok(quire_kit::clock::wall().as_micros() as i64),
+        _ => {}
+    }
+    let (days, rest) = match iso_date(trimmed.as_bytes()).map_err(|()| range())? {
+        Some((days, end)) => (days, &trimmed[end..]),
+        None => {
+            // Some other date, then perhaps a time.
+            let split = trimmed.rfind(' ').filter(|at| trimmed[*at..].contains(':'));
+            let (date, time) = split.map_or((trimmed, ""), |at| trimmed.split_at(at));
+            (other_date(date.trim()).ok_or_else(invalid)?, time)
+        }
+    };
+    let rest = rest.strip_prefix('T').unwrap_or(rest).trim_start();
+    let (time, zone) = if rest.is_empty() { (0, "") } else { time_of_day(rest).map_err(|()| range())?.ok_or_else(invalid)? };
+    let local = days.checked_mul(DAY_MICROS).and_then(|d| d.checked_add(time)).ok_or_else(range)?;
+    let offset = zone_offset(zone, local).ok_or_else(invalid)?;
+    if ty == SqlType::Timestamptz { local.checked_sub(offset * MICROS).ok_or_else(range) } else { Ok(local) }
+}
+
+/// Microseconds since midnight.
+pub(crate) fn parse_time(text: &str) -> Result<i64, ValueError> {
+    let (micros, zone) =
+        time_of_day(text.trim()).map_err(|()| field_range(text))?.ok_or_else(|| ValueError::invalid(SqlType::Time, text))?;
+    zone_offset(zone, 0).map(|_| micros).ok_or_else(|| ValueError::invalid(SqlType::Time, text))
+}
+
+/// `1 year 2 mons 3 days 04:05:06.789`, `P1Y2M3DT4H5M6S`.
+pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, ValueError> {
+    let invalid = || ValueError::invalid(SqlType::Interval, text);
+    let trimmed = text.trim();
+    if let Some(iso) = trimmed.strip_prefix('P') {
+        return iso_interval(iso).ok_or_else(invalid);
+    }
+    let negate = trimmed.ends_with("ago");
+    let plain = trimmed.trim_start_matches('@').trim_end_matches("ago").trim();
+    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(plain).map_err(|_| invalid())?;
+    if negate {
+        return Ok(IntervalMonthDayNano::new(-parsed.months, -parsed.days, -parsed.nanoseconds));
+    }
+    Ok(parsed)
+}
+
+fn iso_interval(text: &str) -> Option<IntervalMonthDayNano> {
+    let (mut months, mut days, mut nanos) = (0i32, 0i32, 0i64);
+    let mut in_time = false;
+    let mut number = String::new();
+    for c in text.chars() {
+        match c {
+            'T' => in_time = true,
+            '0'..='9' | '-' | '+' | '.' => number.push(c),
+            unit => {
+                let whole = || number.parse::<i32>().ok();
+                match (unit, in_time) {
+                    ('Y', false) => months = months.checked_add(whole()?.checked_mul(12)?)?,
+                    ('M', false) => months = months.checked_add(whole()?)?,
+                    ('W', false) => days = days.checked_add(whole()?.checked_mul(7)?)?,
+                    ('D', false) => days = days.checked_add(whole()?)?,
+                    ('H', true) => nanos = nanos.checked_add(i64::from(whole()?).checked_mul(3_600_000_000_000)?)?,
+                    ('M', true) => nanos = nanos.checked_add(i64::from(whole()?).checked_mul(60_000_000_000)?)?,
+                    ('S', true) => nanos = nanos.checked_add((number.parse::<f64>().ok()? * 1e6).round() as i64 * 1000)?,
+                    _ => return None,
+                }
+                number.clear();
+            }
+        }
+    }
+    number.is_empty().then(|| IntervalMonthDayNano::new(months, days, nanos))
+}
+
+fn two_digits(value: i64, out: &mut Vec<u8>) {
+    out.push(b'0' + (value / 10 % 10) as u8);
+    out.push(b'0' + (value % 10) as u8);
+}
+
+pub(crate) fn write_date(days: i32, out: &mut Vec<u8>) {
+    let (year, month, day) = civil_from_days(i64::from(days));
+    let (shown, before_christ) = if year <= 0 { (1 - year, true) } else { (year, false) };
+    if shown < 10_000 {
+        two_digits(shown / 100, out);
+        two_digits(shown % 100, out);
+    } else {
+        out.extend_from_slice(shown.to_string().as_bytes());
+    }
+    out.push(b'-');
+    two_digits(month.into(), out);
+    out.push(b'-');
+    two_digits(day.into(), out);
+    if before_christ {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+pub(crate) fn write_time(micros: i64, out: &mut Vec<u8>) {
+    let seconds = micros / MICROS;
+    if seconds >= 100 * 3600 {
+        out.extend_from_slice((seconds / 3600).to_string().as_bytes());
+    } else {
+        two_digits(seconds / 3600, out);
+    }
+    out.push(b':');
+    two_digits(seconds / 60 % 60, out);
+    out.push(b':');
+    two_digits(seconds % 60, out);
+    let mut fraction = micros % MICROS;
+    if fraction > 0 {
+        out.push(b'.');
+        let mut place = MICROS / 10;
+        while fraction > 0 {
+            out.push(b'0' + (fraction / place) as u8);
+            fraction %= place;
+            place /= 10;
+        }
+    }
+}
+
+pub(crate) fn write_timestamp(micros: i64, zone: bool, out: &mut Vec<u8>) {
+    let days = micros.div_euclid(DAY_MICROS);
+    let start = out.len();
+    write_date(days as i32, out);
+    // BC comes last.
+    let before_christ = out[start..].ends_with(b" BC");
+    if before_christ {
+        out.truncate(out.len() - 3);
+    }
+    out.push(b' ');
+    write_time(micros.rem_euclid(DAY_MICROS), out);
+    if zone {
+        out.extend_from_slice(b"+00");
+    }
+    if before_christ {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+/// IntervalStyle postgres.
+pub(crate) fn write_interval(value: IntervalMonthDayNano, out: &mut Vec<u8>) {
+    let mut negative_before = false;
+    let mut any = false;
+    let parts = [(value.months / 12, "year"), (value.months % 12, "mon"), (value.days, "day")];
+    for (count, unit) in parts.into_iter().filter(|(count, _)| *count != 0) {
+        if any {
+            out.push(b' ');
+        }
+        if negative_before && count > 0 {
+            out.push(b'+');
+        }
+        out.extend_from_slice(format!("{count} {unit}{}", if count == 1 { "" } else { "s" }).as_bytes());
+        negative_before = count < 0;
+        any = true;
+    }
+    let micros = value.nanoseconds / 1000;
+    if micros != 0 || !any {
+        if any {
+            out.push(b' ');
+        }
+        if micros < 0 {
+            out.push(b'-');
+        } else if negative_before {
+            out.push(b'+');
+        }
+        write_time(micros.abs(), out);
+    }
+}
+
+/// For tests: the same by another way.
+#[cfg(test)]
+pub(crate) fn reference_date(days: i32) -> Option<String> {
+    let date = NaiveDate::default().checked_add_signed(chrono::TimeDelta::days(i64::from(days)))?;
+    Some(date.format("%Y-%m-%d").to_string())
+}

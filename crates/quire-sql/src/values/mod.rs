@@ -1,0 +1,28 @@
+//! Values in and out: Postgres' text and binary forms of every type, and what an assignment to a column does to a value.
+//!
+//! Values go straight between bytes and Arrow arrays; the common forms of the common types take no allocation.
+
+mod error;
+pub use error::ValueError;
+
+mod names;
+pub use names::{oid_of, sql_type_of_oid, type_name, typlen, typmod};
+
+mod builder;
+pub use builder::{ColumnBuilder, normalize_text, parse_binary, parse_text};
+
+mod datetime;
+
+mod numeric;
+
+mod text;
+pub use text::write_text;
+
+mod binary;
+pub use binary::write_binary;
+
+mod coerce;
+pub use coerce::coerce;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! A node's life: its runtime, its signals, its end.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use quire_kit::{Shutdown, task, telemetry};
+use tokio::runtime::{Builder, Runtime};
+
+/// A runtime of its own for one side of a process, so that busy queries never hold up the log's heartbeats.
+pub(crate) fn runtime(name: &'static str) -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().thread_name(name).build().with_context(|| format!("cannot start the {name} threads"))
+}
+
+/// Runs a command that ends by itself.
+pub(crate) fn short(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    telemetry::init_logging();
+    runtime("quire")?.block_on(work)
+}
+
+/// Triggers `shutdown` at SIGINT or SIGTERM; a second signal ends the process at once.
+pub(crate) fn stop_at_signal(shutdown: &Shutdown) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let shutdown = shutdown.clone();
+    task::spawn("signals", async move {
+        loop {
+            let signal = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            };
+            if shutdown.is_triggered() {
+                tracing::warn!(signal, "stopping at once");
+                std::process::exit(130);
+            }
+            tracing::info!(signal, "stopping");
+            shutdown.trigger();
+        }
+    });
+    Ok(())
+}
