@@ -59,7 +59,7 @@ async fn copy_out(client: &Client, sql: &str) -> Result<Vec<u8>> {
 async fn fails(client: &Client, sql: &str, data: impl Into<Bytes>) -> Result<Said> {
     match copy_in(client, sql, data).await {
         Ok(rows) => anyhow::bail!("{sql} took {rows} rows"),
-        Err(error) => said(&error),
+        Err(error) => said(&error).with_context(|| sql.to_string()),
     }
 }
 

@@ -362,7 +362,8 @@ async fn a_full_disk_of_the_log_loses_nothing_that_was_acknowledged() -> Result<
     let mut acknowledged = vec![-1i64];
     let mut doubtful = None;
     for id in 0..2_000i64 {
-        let insert = client.execute("INSERT INTO filling VALUES ($1, $2)", &[&id, &filler]);
+        let row: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&id, &filler];
+        let insert = client.execute("INSERT INTO filling VALUES ($1, $2)", &row);
         match tokio::time::timeout(PATIENCE, insert).await.context("a full disk: a hang")? {
             Ok(_) => acknowledged.push(id),
             Err(error) => {

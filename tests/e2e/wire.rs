@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::{SinkExt, StreamExt, TryStreamExt, pin_mut};
+use futures::{SinkExt, TryStreamExt, pin_mut};
 use quire_tests::Quire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -104,7 +104,7 @@ impl PageCache {
         // S3-FIFO: a page must be asked for twice to push out those that were, so one scan larger than memory leaves the working set alone.
         let memory = CacheBuilder::new(options.memory_bytes as usize)
             .with_name(options.name)
-            .with_shards(16)
+            .with_shards(if options.memory_bytes == 0 { 1 } else { 16 })
             .with_eviction_config(S3FifoConfig::default())
             .with_weighter(|_: &PageId, array: &ArrayRef| array.get_array_memory_size() + 128)
             .build();

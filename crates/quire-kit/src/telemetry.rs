@@ -5,11 +5,14 @@ use std::io::IsTerminal;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging to standard error: for people on a terminal, as JSON otherwise. `QUIRE_LOG` filters (`info` when unset).
+/// Libraries that say at every heartbeat what we say once.
+const DEFAULT_FILTER: &str = "info,openraft=error,foyer=error,foyer_memory=error,foyer_storage=error";
+
+/// Starts logging to standard error: for people on a terminal, as JSON otherwise. `QUIRE_LOG` filters.
 ///
 /// Does nothing when a subscriber is already there.
 pub fn init_logging() {
-    let filter = EnvFilter::try_from_env("QUIRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("QUIRE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
     if started.is_err() {

@@ -261,7 +261,8 @@ impl Session {
         let mut at = 0;
         while let Some(table) = tables.get(at).cloned() {
             let references_it = |other: &TableDef| {
-                let points_here = |c: &ConstraintKind| matches!(c, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
+                let points_here =
+                    |c: &ConstraintKind| matches!(c, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
                 other.constraints.iter().any(|c| points_here(&c.kind))
             };
             let others: Vec<Arc<TableDef>> = transaction.catalog().tables.values().filter(|other| references_it(other)).cloned().collect();

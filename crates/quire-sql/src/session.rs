@@ -512,7 +512,6 @@ impl Session {
         self.apply_settings();
         Ok(Response::Complete("RESET".into()))
     }
-
 }
 
 /// A plan's output as a response.

@@ -22,7 +22,7 @@ use crate::engine::SUPERUSER;
 use crate::{system_functions, values};
 
 /// oid of the superuser, as in Postgres.
-const OWNER: i32 = 10;
+pub(crate) const OWNER: i32 = 10;
 const DATABASE_OID: i32 = 16_383;
 const PG_CATALOG: SchemaId = SchemaId(11);
 const INFORMATION_SCHEMA: SchemaId = SchemaId(13_000);

@@ -12,13 +12,15 @@ use datafusion::prelude::SessionContext;
 use quire_types::{Catalog, ColumnId, ConstraintKind, ReferentialAction, TableDef};
 
 use crate::catalog::ScopeCell;
-use crate::system::{constraint_oid, index_oid};
+use crate::engine::SUPERUSER;
+use crate::system::{OWNER, constraint_oid, index_oid};
 
 /// From an oid to text, by the catalog.
 type Describe = fn(&Catalog, i64) -> Option<String>;
 
 pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
-    let functions: [(&'static str, Describe); 6] = [
+    let functions: [(&'static str, Describe); 7] = [
+        ("pg_get_userbyid", role_name),
         ("pg_get_constraintdef", constraint_definition),
         ("pg_get_indexdef", index_definition),
         ("pg_get_viewdef", view_definition),
@@ -139,6 +141,10 @@ fn index_definition(catalog: &Catalog, oid: i64) -> Option<String> {
         }
     }
     None
+}
+
+fn role_name(_: &Catalog, oid: i64) -> Option<String> {
+    Some(if oid == i64::from(OWNER) { SUPERUSER.to_string() } else { format!("unknown (OID={oid})") })
 }
 
 fn view_definition(catalog: &Catalog, oid: i64) -> Option<String> {

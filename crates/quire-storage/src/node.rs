@@ -19,6 +19,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::pages::PageStore;
 use crate::raft::Raft;
+use crate::raft::gate::{self, Gate};
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{MESSAGE_BYTES_MAX as RAFT_BYTES_MAX, Network};
 use crate::raft::state_machine::StateMachine;
@@ -83,6 +84,8 @@ impl StorageNode {
         let raft = Raft::new(options.node_id.0, config, Network { cluster: cluster.clone() }, log, machine);
         let raft = raft.await.map_err(|e| StorageError::Raft(e.to_string()))?;
         let open_store = Arc::downgrade(&store);
+        let gate = Gate::load(store.clone()).map_err(|e| dir_error(e.to_string()))?;
+        raft.runtime_config().elect(gate.is_member());
         let replica = Arc::new(Replica::new(raft.clone(), store, published));
 
         let term = replica.clone();
@@ -99,7 +102,7 @@ impl StorageNode {
                     .max_encoding_message_size(MESSAGE_BYTES_MAX),
             )
             .add_service(
-                v1::raft_server::RaftServer::new(RaftService { raft: raft.clone(), cluster })
+                v1::raft_server::RaftServer::new(RaftService { raft: raft.clone(), cluster, gate: gate.clone() })
                     .max_decoding_message_size(RAFT_BYTES_MAX)
                     .max_encoding_message_size(RAFT_BYTES_MAX),
             )
@@ -112,7 +115,7 @@ impl StorageNode {
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
         let sealer = Arc::new(Sealer::new(replica.clone(), objects, options.seal.clone()));
         let background = task::spawn("seal", run_sealer(sealer.clone(), shutdown.clone()));
-        task::spawn("set up the group", set_up(replica.clone(), options.node_id, options.peers.clone(), shutdown.clone()));
+        task::spawn("set up the group", set_up(replica.clone(), gate, options.node_id, options.peers.clone(), shutdown.clone()));
         let stopping = shutdown.clone();
         let server = task::spawn("storage server", async move {
             tokio::pin!(serving);
@@ -204,10 +207,15 @@ fn raft_config(cluster: &str) -> Result<Arc<Config>, String> {
     config.validate().map(Arc::new).map_err(|e| e.to_string())
 }
 
-/// The node with the lowest number forms a new group; whoever leads names a log that has no name.
-async fn set_up(replica: Arc<Replica>, node: NodeId, peers: BTreeMap<NodeId, String>, shutdown: Shutdown) {
+/// Makes this node a member of the group. The node with the lowest number forms a new one; whoever leads names a log that has no name.
+async fn set_up(replica: Arc<Replica>, gate: Gate, node: NodeId, peers: BTreeMap<NodeId, String>, shutdown: Shutdown) {
+    if let Err(error) = gate::join(&gate, replica.raft(), node, &peers, &shutdown).await {
+        tracing::error!(%error, page = "docs/operating/disk-full.md", "this node cannot note that it is a member, and does not vote");
+        return;
+    }
+    replica.raft().runtime_config().elect(gate.is_member());
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    if peers.keys().next() == Some(&node) && !replica.raft().is_initialized().await.unwrap_or(true) {
+    if gate.is_member() && peers.keys().next() == Some(&node) && !replica.raft().is_initialized().await.unwrap_or(true) {
         let members: BTreeMap<u64, BasicNode> = peers.into_iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
         if let Err(error) = replica.raft().initialize(members).await {
             tracing::warn!(%error, "cannot form the group; another node may have");

@@ -21,7 +21,6 @@ COPY (SELECT id, name FROM parts WHERE id IN (5, 6) ORDER BY id) TO STDOUT (FORM
 CREATE TABLE again (id int PRIMARY KEY, name text, weight numeric(8,3));
 \copy again FROM 'parts.csv' CSV HEADER
 SELECT count(*) FROM parts p JOIN again a ON a.id = p.id AND a.name IS NOT DISTINCT FROM p.name AND a.weight IS NOT DISTINCT FROM p.weight;
-\copy again FROM 'parts.csv' CSV HEADER
 \copy again (id, name) FROM 'missing.txt'
 \copy nowhere FROM 'parts.csv' CSV
 COPY parts FROM STDIN;
@@ -34,9 +33,6 @@ COPY parts FROM STDIN;
 \.
 COPY parts FROM STDIN;
 7	seven	7	7
-\.
-COPY parts FROM STDIN (FORMAT csv);
-7,"seven
 \.
 SELECT count(*) FROM parts;
 DROP TABLE again;

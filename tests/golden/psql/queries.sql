@@ -27,9 +27,6 @@ SELECT id AS the_id, name AS the_name FROM goods WHERE id = 1 \gset
 SELECT :the_id + 1 AS next, :'the_name' AS name;
 SELECT 1 AS a \; SELECT 2 AS b;
 SELECT id, name FROM goods WHERE id = 3 \gx
-PREPARE one(int) AS SELECT name FROM goods WHERE id = $1;
-EXECUTE one(2);
-DEALLOCATE one;
 BEGIN;
 INSERT INTO goods VALUES (4, 'wax', 3, NULL, NULL);
 SELECT count(*) FROM goods;

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use quire_types::Outcome;
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod gate;
+
 pub(crate) mod codec;
 pub(crate) mod log_store;
 pub(crate) mod network;

@@ -1,6 +1,7 @@
 //! Raft's messages over gRPC.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +39,7 @@ impl RaftNetworkFactory<Group> for Network {
             let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
             RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
         });
-        Peer { cluster: self.cluster.clone(), address: node.addr.clone(), client: client.ok() }
+        Peer { cluster: self.cluster.clone(), address: node.addr.clone(), client: client.ok(), reachable: AtomicBool::new(true) }
     }
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Peer {
     address: String,
     /// `None` when the address is none.
     client: Option<RaftClient<Channel>>,
+    /// As of the last call.
+    reachable: AtomicBool,
 }
 
 enum Call {
@@ -62,6 +65,18 @@ impl Peer {
         self.client.clone().ok_or_else(bad)
     }
 
+    /// Says once, not at every heartbeat, that a node cannot be reached, and when it can be again.
+    fn note(&self, failure: Option<&tonic::Status>) {
+        let was_reachable = self.reachable.swap(failure.is_none(), Ordering::Relaxed);
+        match failure {
+            Some(status) if was_reachable => {
+                tracing::info!(node = self.address, reason = status.message(), "another storage node does not answer")
+            }
+            None if !was_reachable => tracing::info!(node = self.address, "another storage node answers again"),
+            _ => {}
+        }
+    }
+
     async fn call<Q: Serialize, A: DeserializeOwned>(&self, call: Call, request: &Q, option: &RPCOption) -> Result<A, RPCError<Group>> {
         let payload = encode(request).map_err(|e| NetworkError::new(&e))?;
         let mut message = tonic::Request::new(v1::RaftMessage { cluster: self.cluster.clone(), payload });
@@ -72,6 +87,7 @@ impl Peer {
             Call::Vote => client.vote(message).await,
             Call::PreVote => client.pre_vote(message).await,
         };
+        self.note(answer.as_ref().err());
         let answer = answer.map_err(|status| match status.code() {
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::FailedPrecondition => {
                 RPCError::Unreachable(Unreachable::new(&status))

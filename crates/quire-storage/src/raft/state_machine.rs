@@ -165,7 +165,13 @@ impl RaftStateMachine<Group> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Group, Bytes>>, io::Error> {
-        Ok(self.snapshot.lock().clone())
+        let kept = self.snapshot.lock().clone();
+        match kept {
+            Some(snapshot) => Ok(Some(snapshot)),
+            // None since the start, though the log may have been cut before it.
+            None if self.applied.last.is_some() => self.get_snapshot_builder().await.build_snapshot().await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

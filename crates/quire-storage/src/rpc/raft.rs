@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
+use openraft::raft::AppendEntriesRequest;
+
 use crate::raft::codec::{decode, encode};
+use crate::raft::gate::Gate;
 use crate::raft::{Group, Raft};
 
 /// A state machine larger than this is refused: manifests and deltas of some hundred million rows are well below it.
@@ -19,6 +22,7 @@ const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) cluster: String,
+    pub(crate) gate: Gate,
 }
 
 impl RaftService {
@@ -42,16 +46,19 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 #[tonic::async_trait]
 impl v1::raft_server::Raft for RaftService {
     async fn append(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
-        let request = self.open(request.into_inner())?;
+        let request: AppendEntriesRequest<Group> = self.open(request.into_inner())?;
+        self.gate.admit_entries(request.vote.leader_id.term)?;
         self.close(&self.raft.append_entries(request).await.map_err(stopped)?)
     }
 
     async fn vote(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        self.gate.admit_vote()?;
         let request = self.open(request.into_inner())?;
         self.close(&self.raft.vote(request).await.map_err(stopped)?)
     }
 
     async fn pre_vote(&self, request: Request<v1::RaftMessage>) -> Result<Response<v1::RaftMessage>, Status> {
+        self.gate.admit_vote()?;
         let request = self.open(request.into_inner())?;
         self.close(&self.raft.pre_vote(request).await.map_err(stopped)?)
     }
@@ -73,6 +80,7 @@ impl v1::raft_server::Raft for RaftService {
             }
         }
         let (vote, meta) = header.ok_or_else(|| Status::invalid_argument("a snapshot without header"))?;
+        self.gate.admit_entries(vote.leader_id.term)?;
         let snapshot: Bytes = data.freeze();
         let answer = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
         self.close(&answer)

@@ -110,13 +110,11 @@ impl v1::storage_server::Storage for StorageService {
         clock::timeout(CATCH_UP, caught_up).await.map_err(|_| Status::unavailable("this node has not caught up with the log"))?;
         tracing::debug!(rpc = "read_deltas", table = request.table, batches = request.first.len(), lsn = request.lsn);
         let (replica, table) = (self.replica.clone(), TableId(request.table));
-        let replies = request.first.into_iter().map(move |first| {
-            match replica.delta(table, RowId(first)) {
-                Ok(rows) => Ok(v1::ReadDeltasReply { first, rows: rows.unwrap_or_default() }),
-                Err(error) => {
-                    tracing::warn!(%error, %table, first, "cannot read a delta batch");
-                    Err(Status::unavailable(format!("this node cannot read its delta: {error}")))
-                }
+        let replies = request.first.into_iter().map(move |first| match replica.delta(table, RowId(first)) {
+            Ok(rows) => Ok(v1::ReadDeltasReply { first, rows: rows.unwrap_or_default() }),
+            Err(error) => {
+                tracing::warn!(%error, %table, first, "cannot read a delta batch");
+                Err(Status::unavailable(format!("this node cannot read its delta: {error}")))
             }
         });
         Ok(Response::new(Box::pin(futures::stream::iter(replies))))
