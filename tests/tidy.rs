@@ -247,7 +247,10 @@ fn clock_dice_and_tasks_are_had_from_the_kit_only() -> Result<()> {
 fn lines_have_no_tabs_before_and_no_blanks_after_them() -> Result<()> {
     let mut breaches = Vec::new();
     for (path, text) in files()? {
-        // golden files are what another program printed
+        // what psql prints has blanks at the ends of lines: golden files, and e2e/psql.rs, which quotes it
+        if path == "tests/e2e/psql.rs" {
+            continue;
+        }
         let ours =
             (path.starts_with("crates/") && path.contains("/src/")) || (path.starts_with("tests/") && !path.starts_with("tests/golden/"));
         let written = [".rs", ".toml", ".py", ".sh", ".slt", ".proto", ".md"].iter().any(|end| path.ends_with(end));
@@ -321,7 +324,7 @@ fn nothing_names_a_path_of_one_machine() -> Result<()> {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
-            // `/work/` in the middle of a longer path is somebody else's
+            // in the middle of a longer path it is somebody else's
             let own = |p: &&&str| {
                 line.match_indices(**p).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}*".contains(c)))
             };

@@ -94,6 +94,10 @@ fn malformed(write: &TableWrite) -> Option<Outcome> {
     if !write.deletes.is_sorted_by(|a, b| a < b) {
         return refuse(format!("table {table}: deleted rows are not ascending"));
     }
+    let in_segments: u64 = write.segments.iter().fold(0, |sum, s| sum.saturating_add(s.rows));
+    if !write.segment_deletes.is_sorted_by(|a, b| a < b) || write.segment_deletes.last().is_some_and(|last| *last >= in_segments) {
+        return refuse(format!("table {table}: deleted rows are not among those of its segments"));
+    }
     let rows = write.segments.iter().try_fold(write.row_count, |sum, s| sum.checked_add(s.rows));
     match rows {
         Some(rows) if rows < 1 << 48 => None,

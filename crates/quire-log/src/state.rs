@@ -183,6 +183,7 @@ impl State {
             out.delta.push((table, next, write.rows));
             next = RowId(next.0 + write.row_count);
         }
+        let first_of_segments = next;
         for segment in write.segments {
             let segment = SegmentMeta {
                 row_ids: RowIds::Base(next),
@@ -196,8 +197,11 @@ impl State {
         if next != rows.next_row_id {
             out.changes.push(Change::RowLimit { table, next });
         }
-        if !write.deletes.is_empty() {
-            out.changes.push(Change::RowsDeleted { table, rows: write.deletes });
+        let mut deleted = write.deletes;
+        // Older rows have smaller ids: the list stays ascending.
+        deleted.extend(write.segment_deletes.into_iter().map(|position| RowId(first_of_segments.0 + position)));
+        if !deleted.is_empty() {
+            out.changes.push(Change::RowsDeleted { table, rows: deleted });
         }
         let lsns = self.lsns.entry(table).or_default();
         lsns.write = lsn;

@@ -395,6 +395,7 @@ impl From<&t::TableWrite> for p::TableWrite {
             row_count: write.row_count,
             segments: write.segments.iter().map(Into::into).collect(),
             deletes: write.deletes.iter().map(|r| r.0).collect(),
+            segment_deletes: write.segment_deletes.clone(),
             keys: write.keys.iter().map(|k| p::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
             all_keys: write.all_keys,
         }
@@ -413,6 +414,7 @@ impl TryFrom<p::TableWrite> for t::TableWrite {
             row_count: write.row_count,
             segments: all(write.segments)?,
             deletes: write.deletes.into_iter().map(t::RowId).collect(),
+            segment_deletes: write.segment_deletes,
             keys: write.keys.into_iter().map(|k| t::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
             all_keys: write.all_keys,
         })

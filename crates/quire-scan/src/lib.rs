@@ -13,7 +13,7 @@ mod source;
 pub use source::{ColumnSource, ScanError, Tier};
 
 mod spec;
-pub use spec::{OwnRows, Predicate, ScanSpec};
+pub use spec::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows, Predicate, ScanSpec, row_id_field};
 
 mod counters;
 pub use counters::ScanCounters;

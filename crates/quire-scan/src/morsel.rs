@@ -17,21 +17,19 @@ pub(crate) enum Morsel {
         row_group: usize,
         /// Rows of the segment before it.
         first_row: u64,
-        /// False for the transaction's own segments: the delete set does not know their rows.
-        committed: bool,
     },
     /// Committed rows not yet in a segment.
     Delta(DeltaMeta),
-    /// The transaction's own rows.
-    Own(RecordBatch),
+    /// The transaction's own rows, and the id of the first.
+    Own(RecordBatch, RowId),
 }
 
 impl Morsel {
     /// The row groups of a segment.
-    pub(crate) fn row_groups(segment: &Arc<SegmentMeta>, committed: bool) -> impl Iterator<Item = Morsel> + '_ {
+    pub(crate) fn row_groups(segment: &Arc<SegmentMeta>) -> impl Iterator<Item = Morsel> + '_ {
         let mut first_row = 0;
         segment.row_groups.iter().enumerate().map(move |(row_group, meta)| {
-            let morsel = Morsel::RowGroup { segment: segment.clone(), row_group, first_row, committed };
+            let morsel = Morsel::RowGroup { segment: segment.clone(), row_group, first_row };
             first_row += u64::from(meta.rows);
             morsel
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::BatchCoalescer;
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -15,12 +15,13 @@ use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
-use quire_types::{ColumnDef, SegmentMeta};
+use quire_types::{ColumnDef, RowId, SegmentMeta};
+use roaring::RoaringTreemap;
 
 use crate::mask::select;
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
 use crate::prune::surviving_row_groups;
-use crate::spec::is_dynamic;
+use crate::spec::{OWN_BATCH_ROWS, is_dynamic};
 use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Row groups ahead of the one being read whose pages are requested already. Two partitions times eight columns times four row groups of
@@ -43,6 +44,10 @@ pub struct Scan {
     filter_columns: Vec<usize>,
     /// Table columns that are wanted and no predicate reads.
     payload_columns: Vec<usize>,
+    /// Whether the row id is wanted.
+    row_ids: bool,
+    /// Rows that are not to be seen.
+    deleted: Arc<RoaringTreemap>,
     morsels: Vec<Morsel>,
     next: AtomicUsize,
     prefetched: AtomicUsize,
@@ -72,18 +77,27 @@ impl Scan {
     ) -> Result<Arc<Scan>, ScanError> {
         spec.predicates.sort_by_key(Predicate::cost);
         let filter_columns: BTreeSet<usize> = spec.predicates.iter().flat_map(|p| p.columns.iter().copied()).collect();
-        let wanted: BTreeSet<usize> = spec.projection.iter().copied().collect();
+        let wanted: BTreeSet<usize> = spec.projection.iter().copied().filter(|&c| c < spec.table.columns.len()).collect();
         let payload_columns = wanted.difference(&filter_columns).copied().collect();
         let mut morsels: Vec<Morsel> = Vec::new();
         if !spec.own.truncated {
-            morsels.extend(spec.view.segments.iter().flat_map(|s| Morsel::row_groups(s, true)));
+            morsels.extend(spec.view.segments.iter().flat_map(|s| Morsel::row_groups(s)));
         }
-        morsels.extend(spec.own.segments.iter().flat_map(|s| Morsel::row_groups(s, false)));
+        morsels.extend(spec.own.segments.iter().flat_map(|s| Morsel::row_groups(s)));
         ScanCounters::add(&counters.row_groups, morsels.len());
         if !spec.own.truncated {
             morsels.extend(spec.view.delta.iter().map(|&delta| Morsel::Delta(delta)));
         }
-        morsels.extend(spec.own.batches.iter().cloned().map(Morsel::Own));
+        let mut next_own = OWN_BATCH_ROWS;
+        for batch in &spec.own.batches {
+            morsels.push(Morsel::Own(batch.clone(), RowId(next_own)));
+            next_own += batch.num_rows() as u64;
+        }
+        let deleted = match (spec.view.deleted.is_empty(), spec.own.deleted.is_empty()) {
+            (_, true) => spec.view.deleted.clone(),
+            (true, false) => spec.own.deleted.clone(),
+            (false, false) => Arc::new(spec.view.deleted.as_ref() | spec.own.deleted.as_ref()),
+        };
         let pruning = if pruning.is_empty() { None } else { Some(conjunction(pruning)) };
         Ok(Arc::new(Scan {
             output: spec.output_schema()?,
@@ -91,6 +105,8 @@ impl Scan {
             pruning,
             filter_columns: filter_columns.into_iter().collect(),
             payload_columns,
+            row_ids: spec.projection.contains(&spec.table.columns.len()),
+            deleted,
             spec,
             source,
             counters,
@@ -194,15 +210,9 @@ impl Scan {
     }
 
     /// The rows of a row group that are not deleted; `None` when none is.
-    async fn undeleted(
-        &self,
-        segment: &Arc<SegmentMeta>,
-        row_group: usize,
-        first_row: u64,
-        committed: bool,
-    ) -> Result<Option<BooleanBuffer>, ScanError> {
-        let deleted = &self.spec.view.deleted;
-        if !committed || !may_have_deletes(deleted, segment) {
+    async fn undeleted(&self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64) -> Result<Option<BooleanBuffer>, ScanError> {
+        let deleted = &self.deleted;
+        if !may_have_deletes(deleted, segment) {
             return Ok(None);
         }
         let rows = segment.row_groups[row_group].rows as usize;
@@ -216,6 +226,11 @@ impl Scan {
         };
         Ok(clear_positions(rows, &positions))
     }
+}
+
+/// The ids of `rows` rows from `first` on, as a column.
+fn consecutive_ids(first: RowId, rows: usize) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values((first.0..first.0 + rows as u64).map(|id| id as i64)))
 }
 
 fn clear_positions(rows: usize, positions: &[usize]) -> Option<BooleanBuffer> {
@@ -261,16 +276,16 @@ impl Reader {
             };
             self.scan.clone().prefetch(index + 1)?;
             match morsel {
-                Morsel::RowGroup { segment, row_group, first_row, committed } => {
-                    self.row_group(&segment, row_group, first_row, committed).await?;
+                Morsel::RowGroup { segment, row_group, first_row } => {
+                    self.row_group(&segment, row_group, first_row).await?;
                 }
                 Morsel::Delta(delta) => {
                     let rows = self.scan.source.delta(&self.scan.spec.table, delta, self.scan.spec.lsn).await?;
-                    let deleted = deleted_positions(&self.scan.spec.view.deleted, delta.first, delta.rows);
+                    let deleted = deleted_positions(&self.scan.deleted, delta.first, delta.rows);
                     let mask = clear_positions(rows.num_rows(), &deleted);
-                    self.batch(rows, mask)?;
+                    self.batch(rows, delta.first, mask)?;
                 }
-                Morsel::Own(rows) => self.batch(rows, None)?,
+                Morsel::Own(rows, first) => self.batch(rows, first, None)?,
             }
         }
     }
@@ -287,14 +302,14 @@ impl Reader {
         Some(batch.slice(0, rows))
     }
 
-    async fn row_group(&mut self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64, committed: bool) -> Result<(), ScanError> {
+    async fn row_group(&mut self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64) -> Result<(), ScanError> {
         let scan = self.scan.clone();
         if scan.is_pruned(segment, row_group)? {
             ScanCounters::add(&scan.counters.row_groups_pruned, 1);
             return Ok(());
         }
         let rows = segment.row_groups[row_group].rows as usize;
-        let undeleted = scan.undeleted(segment, row_group, first_row, committed).await?;
+        let undeleted = scan.undeleted(segment, row_group, first_row).await?;
         let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
         scan.read_columns(segment, row_group, &scan.filter_columns, &mut columns).await?;
         let slices = self.select_slices(rows, undeleted, &columns)?;
@@ -308,6 +323,13 @@ impl Reader {
         }
         scan.survived_row_groups.fetch_add(1, Ordering::Relaxed);
         scan.read_columns(segment, row_group, &scan.payload_columns, &mut columns).await?;
+        if scan.row_ids {
+            let ids = match implicit_first(segment, first_row) {
+                Some(first) => consecutive_ids(first, rows),
+                None => scan.source.row_ids(segment, row_group).await?,
+            };
+            columns.insert(scan.spec.table.columns.len(), ids);
+        }
         for slice in slices.into_iter().filter(|s| s.survivors() > 0) {
             self.give(slice, |index| columns[&index].clone())?;
         }
@@ -333,8 +355,11 @@ impl Reader {
     }
 
     /// Rows that are not pages: delta and own batches.
-    fn batch(&mut self, rows: RecordBatch, mask: Option<BooleanBuffer>) -> Result<(), ScanError> {
-        let columns: HashMap<usize, ArrayRef> = rows.columns().iter().cloned().enumerate().collect();
+    fn batch(&mut self, rows: RecordBatch, first: RowId, mask: Option<BooleanBuffer>) -> Result<(), ScanError> {
+        let mut columns: HashMap<usize, ArrayRef> = rows.columns().iter().cloned().enumerate().collect();
+        if self.scan.row_ids {
+            columns.insert(self.scan.spec.table.columns.len(), consecutive_ids(first, rows.num_rows()));
+        }
         let slices = self.select_slices(rows.num_rows(), mask, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
         let counters = &self.scan.counters;

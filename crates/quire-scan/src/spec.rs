@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result;
 use datafusion_physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
 use quire_types::{Lsn, SegmentMeta, TableDef, TableView};
+use roaring::RoaringTreemap;
 
 /// Rows that the session's own transaction has written and not committed.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +15,20 @@ pub struct OwnRows {
     pub truncated: bool,
     /// Batches in the table's schema.
     pub batches: Vec<RecordBatch>,
-    /// Segments already uploaded, not yet in the manifest.
+    /// Segments already uploaded, not yet in the manifest. Their row ids begin at [`OWN_SEGMENT_ROWS`].
     pub segments: Vec<Arc<SegmentMeta>>,
+    /// Committed rows, and rows of `segments`, that the transaction has deleted.
+    pub deleted: Arc<RoaringTreemap>,
+}
+
+/// Row ids of the transaction's own segments until the log hands out real ones.
+pub const OWN_SEGMENT_ROWS: u64 = 1 << 61;
+/// Row ids of the transaction's own batches, counted over all of them; good for one statement.
+pub const OWN_BATCH_ROWS: u64 = 1 << 62;
+
+/// The row id as a column: Int64, never NULL.
+pub fn row_id_field() -> Field {
+    Field::new(quire_types::ROW_ID_FIELD, DataType::Int64, false)
 }
 
 /// What to scan and how.
@@ -23,7 +36,7 @@ pub struct OwnRows {
 pub struct ScanSpec {
     /// The table.
     pub table: Arc<TableDef>,
-    /// Its Arrow schema, [`TableDef::arrow_schema`].
+    /// Its Arrow schema, [`TableDef::arrow_schema`]; for statements that delete rows, with [`row_id_field`] after the columns.
     pub schema: SchemaRef,
     /// Its committed rows.
     pub view: Arc<TableView>,
@@ -31,7 +44,7 @@ pub struct ScanSpec {
     pub lsn: Lsn,
     /// The transaction's own rows.
     pub own: OwnRows,
-    /// Columns wanted, as positions in the table, in output order.
+    /// Columns wanted, as positions in the table, in output order. The position after the last column is the row id, when `schema` has it.
     pub projection: Vec<usize>,
     /// What every row given must satisfy.
     pub predicates: Vec<Predicate>,

@@ -9,16 +9,14 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use quire_types::{
-    ColumnStats, PAGE_BYTES_MAX, PageMeta, ROW_GROUP_ROWS, ROW_ID_COLUMN, RowGroupMeta, RowId, RowIds, SegmentId, SegmentMeta, SqlType,
-    TableDef, Term, page_checksum,
+    ColumnStats, PAGE_BYTES_MAX, PageMeta, ROW_GROUP_ROWS, ROW_ID_COLUMN, ROW_ID_FIELD, RowGroupMeta, RowId, RowIds, SegmentId,
+    SegmentMeta, SqlType, TableDef, Term, page_checksum,
 };
 
 use crate::bounds::bounds;
 use crate::sketch::{distinct_estimate, sketch};
 use crate::{SegmentError, interval};
 
-/// The name of the hidden row id column, in rows to encode and in the file.
-pub const ROW_ID_FIELD: &str = "_quire_row_id";
 /// A dictionary pays below this share of distinct values: it makes pages smaller and lets predicates look at few values.
 const DICTIONARY_SHARE_MAX: f64 = 0.05;
 /// Rows of a Parquet data page: the unit that its readers skip by.

@@ -15,7 +15,7 @@ mod sort;
 pub use sort::sort_by_clustering;
 
 mod encode;
-pub use encode::{EncodeOptions, EncodedSegment, ROW_ID_FIELD, encode};
+pub use encode::{EncodeOptions, EncodedSegment, encode};
 
 mod bounds;
 

@@ -161,7 +161,7 @@ fn row_ids_travel_in_a_hidden_column() {
     let table = table(&[SqlType::Int4]);
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![12, 10, 11]));
     let mut fields = table.arrow_schema().fields().to_vec();
-    fields.push(Arc::new(arrow::datatypes::Field::new(crate::ROW_ID_FIELD, arrow::datatypes::DataType::Int64, true)));
+    fields.push(Arc::new(arrow::datatypes::Field::new(quire_types::ROW_ID_FIELD, arrow::datatypes::DataType::Int64, true)));
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![3, 1, 2])), ids]).unwrap();
     let (sorted, was_sorted) = sort_by_clustering(&table, rows).unwrap();

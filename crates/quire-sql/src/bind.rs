@@ -42,8 +42,18 @@ pub(crate) async fn parameter_types(
     from_casts(statement, &mut found);
     from_limits(statement, &mut found);
     from_insert(session, statement, &mut found);
-    if found.len() < count && matches!(statement, Statement::Query(_)) {
-        from_planner(session, statement, &mut found).await;
+    from_update(session, statement, &mut found);
+    if found.len() < count {
+        // The query behind a statement that changes rows says what its parameters are, too.
+        let query = match statement {
+            Statement::Query(_) => Some(statement.clone()),
+            Statement::Update(update) => session.plan_update(update.clone()).ok().map(|change| change.into_query()),
+            Statement::Delete(delete) => session.plan_delete(delete.clone()).ok().map(|change| change.into_query()),
+            _ => None,
+        };
+        if let Some(query) = query {
+            from_planner(session, &query, &mut found).await;
+        }
     }
     Ok((1..=count).map(|n| found.get(&n).copied().unwrap_or(WireType::Scalar(SqlType::Text))).collect())
 }
@@ -103,6 +113,21 @@ fn from_limits(statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
             if let Some(n) = parameter_number(expr) {
                 found.entry(n).or_insert(WireType::Scalar(SqlType::Int8));
             }
+        }
+    }
+}
+
+/// `UPDATE … SET column = $1`: the column's type.
+fn from_update(session: &Session, statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
+    let Statement::Update(update) = statement else { return };
+    let ast::TableFactor::Table { name, .. } = &update.table.relation else { return };
+    let path = session.search_path();
+    let catalog = session.cell.get().catalog;
+    let resolver = crate::names::Resolver { catalog: &catalog, search_path: &path };
+    let Ok(Some(table)) = resolver.find_table(name) else { return };
+    for (name, ty) in crate::dml::assigned_parameters(&table, &update.assignments) {
+        if let Some(n) = name.strip_prefix('$').and_then(|n| n.parse().ok()) {
+            found.entry(n).or_insert(WireType::Scalar(ty));
         }
     }
 }

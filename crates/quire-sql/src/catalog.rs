@@ -36,13 +36,14 @@ pub(crate) struct ScopeCell {
     scope: RwLock<Scope>,
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
+    returning: RwLock<Option<Arc<dyn TableProvider>>>,
 }
 
 impl ScopeCell {
     pub(crate) fn new(source: Arc<PageColumns>) -> ScopeCell {
         let view = Arc::new(View::default());
         let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default() };
-        ScopeCell { scope: RwLock::new(scope), source, state: RwLock::default() }
+        ScopeCell { scope: RwLock::new(scope), source, state: RwLock::default(), returning: RwLock::default() }
     }
 
     pub(crate) fn set(&self, scope: Scope) {
@@ -59,11 +60,20 @@ impl ScopeCell {
     }
 
     pub(crate) fn table(&self, id: TableId) -> Option<Arc<QuireTable>> {
+        self.new_table(id).map(Arc::new)
+    }
+
+    /// What RETURNING reads while it is planned.
+    pub(crate) fn set_returning(&self, rows: Option<Arc<dyn TableProvider>>) {
+        *self.returning.write() = rows;
+    }
+
+    fn new_table(&self, id: TableId) -> Option<QuireTable> {
         let scope = self.get();
         let def = scope.catalog.tables.get(&id)?.clone();
         let rows = scope.view.tables.get(&id).cloned().unwrap_or_default();
         let own = scope.own.get(&id).cloned().unwrap_or_default();
-        Some(Arc::new(QuireTable::new(def, rows, scope.view.lsn, own, self.source.clone())))
+        Some(QuireTable::new(def, rows, scope.view.lsn, own, self.source.clone()))
     }
 
     async fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
@@ -119,12 +129,70 @@ impl CatalogProvider for Database {
             return Some(system.clone());
         }
         let scope = self.cell.get();
+        if let Some(name) = name.strip_prefix(WITH_ROW_IDS) {
+            let schema = scope.catalog.schema_by_name(name)?.clone();
+            return Some(Arc::new(RowIdSchema { schema, cell: self.cell.clone() }));
+        }
+        if name == RETURNING_SCHEMA {
+            return Some(Arc::new(ReturningSchema { cell: self.cell.clone() }));
+        }
         let schema = scope.catalog.schema_by_name(name)?.clone();
         Some(Arc::new(UserSchema { schema, cell: self.cell.clone() }))
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
         Ok(self.system.write().insert(name.to_string(), schema))
+    }
+}
+
+/// Before a schema's name: its tables with their row ids. No user's schema can be called so in a statement that a user writes, since the
+/// names of such statements never reach the planner with it (see `names::split`).
+pub(crate) const WITH_ROW_IDS: &str = "quire:row_ids:";
+/// The schema with the one table that RETURNING reads.
+pub(crate) const RETURNING_SCHEMA: &str = "quire:returning";
+
+/// Tables of one schema with their row ids.
+#[derive(Debug)]
+struct RowIdSchema {
+    schema: Arc<SchemaDef>,
+    cell: Arc<ScopeCell>,
+}
+
+#[async_trait]
+impl SchemaProvider for RowIdSchema {
+    fn table_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let catalog = self.cell.get().catalog;
+        let Some(def) = catalog.table_by_name(self.schema.id, name) else { return Ok(None) };
+        Ok(self.cell.new_table(def.id).map(|table| Arc::new(table.with_row_ids()) as _))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.cell.get().catalog.table_by_name(self.schema.id, name).is_some()
+    }
+}
+
+/// Rows that a statement wrote, for its RETURNING.
+#[derive(Debug)]
+struct ReturningSchema {
+    cell: Arc<ScopeCell>,
+}
+
+#[async_trait]
+impl SchemaProvider for ReturningSchema {
+    fn table_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    async fn table(&self, _: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.cell.returning.read().clone())
+    }
+
+    fn table_exist(&self, _: &str) -> bool {
+        self.cell.returning.read().is_some()
     }
 }
 

@@ -232,7 +232,7 @@ pub(crate) fn column_positions(table: &TableDef, names: &[String]) -> Result<Vec
 }
 
 /// `DEFAULT` among VALUES stands for the column's default.
-fn fill_default(expr: &mut Expr, column: &ColumnDef) -> Result<(), SqlError> {
+pub(crate) fn fill_default(expr: &mut Expr, column: &ColumnDef) -> Result<(), SqlError> {
     let is_default = matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
     if is_default {
         *expr = match &column.default {

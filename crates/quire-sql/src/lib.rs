@@ -31,6 +31,7 @@ mod show;
 mod copy_table;
 mod ddl;
 mod define;
+mod dml;
 mod insert;
 
 mod copy_in;

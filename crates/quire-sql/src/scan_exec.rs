@@ -93,8 +93,9 @@ fn external(error: ScanError) -> DataFusionError {
 fn statistics(spec: &ScanSpec, filtered: bool) -> Statistics {
     let committed = if spec.own.truncated { 0 } else { spec.view.row_count() };
     let own = spec.own.batches.iter().map(|b| b.num_rows() as u64).sum::<u64>() + spec.own.segments.iter().map(|s| s.rows).sum::<u64>();
-    let rows = (committed + own) as usize;
-    let exact = !filtered && spec.limit.is_none();
+    let rows = (committed + own).saturating_sub(spec.own.deleted.len()) as usize;
+    // What the transaction deleted, another may have deleted too: then it is counted twice.
+    let exact = !filtered && spec.limit.is_none() && spec.own.deleted.is_empty();
     let num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
     let complete = spec.view.delta.is_empty() && spec.own.batches.is_empty() && spec.own.segments.is_empty() && !spec.own.truncated;
     let column_statistics = spec.projection.iter().map(|&index| column_statistics(spec, index, complete, rows)).collect();
@@ -103,7 +104,8 @@ fn statistics(spec: &ScanSpec, filtered: bool) -> Statistics {
 
 fn column_statistics(spec: &ScanSpec, index: usize, complete: bool, rows: usize) -> ColumnStatistics {
     let mut statistics = ColumnStatistics::new_unknown();
-    let column = &spec.table.columns[index];
+    // The row id has none.
+    let Some(column) = spec.table.columns.get(index) else { return statistics };
     let data_type = spec.schema.field(index).data_type();
     let sketches = spec.view.segments.iter().filter_map(|s| s.column_ordinal(column.id).map(|o| s.columns[o].sketch.as_ref()));
     if let Some(distinct) = quire_segment::distinct_estimate(sketches) {
@@ -143,7 +145,7 @@ impl fmt::Debug for ScanExec {
 
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<&str> = self.spec.projection.iter().map(|&i| self.spec.table.columns[i].name.as_str()).collect();
+        let columns: Vec<&str> = self.spec.projection.iter().map(|&i| self.spec.schema.field(i).name().as_str()).collect();
         write!(f, "QuireScan: table={}, columns=[{}]", self.spec.table.name, columns.join(", "))?;
         if !self.filters.is_empty() {
             let filters: Vec<String> = self.filters.iter().map(ToString::to_string).collect();

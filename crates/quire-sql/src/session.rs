@@ -167,6 +167,8 @@ impl Session {
                 let nulls = bind::with_nulls(statement.clone(), parameters);
                 Some(query::plan(&self.context, bind::prepare_expressions(nulls)?).await?.columns)
             }
+            Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?).await?,
+            Statement::Delete(delete) => self.change_columns(self.plan_delete(delete.clone())?).await?,
             Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),
             Statement::Explain { .. } => Some(Arc::new(show::plan_columns())),
             _ => None,
@@ -310,8 +312,14 @@ impl Session {
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
             Statement::Vacuum(_) => Ok(Response::Complete("VACUUM".into())),
-            Statement::Update(_) => Err(SqlError::unsupported("UPDATE")),
-            Statement::Delete(_) => Err(SqlError::unsupported("DELETE")),
+            Statement::Update(update) => {
+                let change = self.plan_update(update)?;
+                Box::pin(self.change_rows(change, transaction)).await
+            }
+            Statement::Delete(delete) => {
+                let change = self.plan_delete(delete)?;
+                Box::pin(self.change_rows(change, transaction)).await
+            }
             other => {
                 let text = other.to_string();
                 let words: Vec<&str> = text.split_whitespace().take(2).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Constraint, Constraints, DFSchema, Result};
@@ -11,7 +11,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_plan::ExecutionPlan;
-use quire_scan::{OwnRows, ScanSpec};
+use quire_scan::{OwnRows, ScanSpec, row_id_field};
 use quire_types::{ColumnId, Lsn, TableDef, TableView};
 
 use crate::scan_exec::ScanExec;
@@ -29,6 +29,13 @@ pub(crate) struct QuireTable {
 }
 
 impl QuireTable {
+    /// The same rows with their ids as one more column, for statements that delete some of them.
+    pub(crate) fn with_row_ids(mut self) -> QuireTable {
+        let fields = self.schema.fields().iter().map(|f| f.as_ref().clone()).chain([row_id_field()]);
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
+    }
+
     pub(crate) fn new(def: Arc<TableDef>, view: Arc<TableView>, lsn: Lsn, own: OwnRows, source: Arc<PageColumns>) -> QuireTable {
         let positions = |columns: &[ColumnId]| columns.iter().filter_map(|id| def.columns.iter().position(|c| c.id == *id)).collect();
         let primary = def.primary_key();
@@ -89,7 +96,7 @@ impl TableProvider for QuireTable {
             view: self.view.clone(),
             lsn: self.lsn,
             own: self.own.clone(),
-            projection: projection.cloned().unwrap_or_else(|| (0..self.def.columns.len()).collect()),
+            projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicates: vec![],
             batch_rows: state.config().batch_size(),
             limit,

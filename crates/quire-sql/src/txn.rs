@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use quire_scan::OwnRows;
-use quire_types::{Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, SegmentMeta, TableId, TableWrite, TxnId, View};
+use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
+use quire_types::{Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, RowId, SegmentMeta, TableId, TableWrite, TxnId, View};
+use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::catalog::Scope;
@@ -36,7 +38,10 @@ pub(crate) struct PendingWrite {
     pub(crate) version: u64,
     pub(crate) truncate: bool,
     pub(crate) batches: Vec<RecordBatch>,
+    /// Uploaded segments; row ids from [`OWN_SEGMENT_ROWS`] on.
     pub(crate) segments: Vec<Arc<SegmentMeta>>,
+    /// Deleted rows: committed ones, and rows of `segments`.
+    pub(crate) deleted: Arc<RoaringTreemap>,
     pub(crate) keys: Vec<KeyAssert>,
     pub(crate) all_keys: bool,
 }
@@ -79,7 +84,7 @@ impl Transaction {
 
     /// True when there is something to commit.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || !self.writes.is_empty()
+        !self.changes.is_empty() || self.writes.values().any(|write| !write.is_empty())
     }
 
     fn check_writable(&self, what: &str) -> Result<(), SqlError> {
@@ -117,7 +122,7 @@ impl Transaction {
 
     /// The commit to send.
     pub(crate) fn into_commit(self) -> Result<Commit, SqlError> {
-        let writes = self.writes.into_iter().map(|(table, write)| write.into_write(table));
+        let writes = self.writes.into_iter().filter(|(_, write)| !write.is_empty()).map(|(table, write)| write.into_write(table));
         Ok(Commit {
             txn_id: self.id,
             snapshot: self.write_snapshot.unwrap_or(self.view.lsn),
@@ -130,7 +135,47 @@ impl Transaction {
 
 impl PendingWrite {
     fn own_rows(&self) -> OwnRows {
-        OwnRows { truncated: self.truncate, batches: self.batches.clone(), segments: self.segments.clone() }
+        OwnRows { truncated: self.truncate, batches: self.batches.clone(), segments: self.segments.clone(), deleted: self.deleted.clone() }
+    }
+
+    /// True when it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.truncate && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
+    }
+
+    /// Rows of its segments.
+    pub(crate) fn segment_rows(&self) -> u64 {
+        self.segments.iter().map(|s| s.rows).sum()
+    }
+
+    /// Takes note of deleted rows, by the ids that a scan of the transaction's scope gave.
+    pub(crate) fn delete(&mut self, rows: &RoaringTreemap) -> Result<(), SqlError> {
+        let mut own: Vec<u64> = vec![];
+        let deleted = Arc::make_mut(&mut self.deleted);
+        for id in rows {
+            if id >= OWN_BATCH_ROWS {
+                own.push(id - OWN_BATCH_ROWS)
+            } else {
+                deleted.insert(id);
+            }
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let gone: RoaringTreemap = own.into_iter().collect();
+        let mut first = 0;
+        let mut kept = vec![];
+        for batch in std::mem::take(&mut self.batches) {
+            let end = first + batch.num_rows() as u64;
+            let live: BooleanArray = (first..end).map(|position| Some(!gone.contains(position))).collect();
+            first = end;
+            let batch = filter_record_batch(&batch, &live).map_err(|e| SqlError::internal(e.to_string()))?;
+            if batch.num_rows() > 0 {
+                kept.push(batch);
+            }
+        }
+        self.batches = kept;
+        Ok(())
     }
 
     /// Rows that would travel in the log.
@@ -157,7 +202,8 @@ impl PendingWrite {
             row_count: self.batch_rows() as u64,
             rows: encode(&self.batches).map_err(|e| SqlError::internal(format!("cannot encode rows: {e}")))?,
             segments: self.segments.iter().map(|s| s.as_ref().clone()).collect(),
-            deletes: vec![],
+            deletes: self.deleted.iter().take_while(|id| *id < OWN_SEGMENT_ROWS).map(RowId).collect(),
+            segment_deletes: self.deleted.iter().filter(|id| *id >= OWN_SEGMENT_ROWS).map(|id| id - OWN_SEGMENT_ROWS).collect(),
             keys: self.keys,
             all_keys: self.all_keys,
         })

@@ -9,7 +9,9 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
 use quire_kit::task;
-use quire_types::{Lsn, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use quire_scan::OWN_SEGMENT_ROWS;
+use quire_types::{Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::errors::{client_error, datafusion_error, scan_error};
@@ -54,19 +56,28 @@ pub(crate) struct TableWriter {
     waiting_bytes: usize,
     in_flight: Option<task::JoinHandle<Result<NewSegment, SqlError>>>,
     rows: u64,
+    /// Rows that the statement deletes (an UPDATE's old ones).
+    gone: RoaringTreemap,
+    /// By unique key: its columns are not changed, so what was unique stays so.
+    unchanged: Vec<bool>,
+    /// Whether keys are checked at the end, when all of `gone` is known. (index of the key, its values, sorted, segments before them)
+    deferred: Option<Vec<(usize, RecordBatch, bool, usize)>>,
 }
 
 /// A segment in the object store, and its rows' keys in segment order (one batch a constraint).
 struct NewSegment {
-    meta: Arc<SegmentMeta>,
+    meta: SegmentMeta,
     keys: Vec<RecordBatch>,
 }
 
 impl TableWriter {
     pub(crate) fn new(target: Arc<WriteTarget>, write: PendingWrite) -> Result<TableWriter, SqlError> {
         Ok(TableWriter {
+            unchanged: vec![false; target.table.unique_keys().count()],
             keys: Arc::new(UniqueKey::of(&target.table)?),
             schema: target.table.arrow_schema(),
+            gone: RoaringTreemap::new(),
+            deferred: None,
             target,
             write,
             waiting: vec![],
@@ -75,6 +86,18 @@ impl TableWriter {
             in_flight: None,
             rows: 0,
         })
+    }
+
+    /// For an UPDATE that sets these columns (positions in the table): the old rows' keys do not stand in the new ones' way.
+    pub(crate) fn replacing(mut self, set: &[usize]) -> TableWriter {
+        self.unchanged = self.keys.iter().map(|key| !key.positions.iter().any(|p| set.contains(p))).collect();
+        self.deferred = Some(vec![]);
+        self
+    }
+
+    /// The statement deletes rows, by the ids that a scan of the transaction's scope gave; how many of them it had not deleted before.
+    pub(crate) fn delete(&mut self, ids: impl IntoIterator<Item = u64>) -> u64 {
+        ids.into_iter().filter(|id| self.gone.insert(*id)).count() as u64
     }
 
     /// Takes rows in the table's schema. Waits while an earlier segment is being written.
@@ -104,12 +127,17 @@ impl TableWriter {
             self.write_segment().await?;
         }
         self.settle().await?;
+        self.write.delete(&self.gone)?;
+        for (i, keys, sorted, segments) in self.deferred.take().unwrap_or_default() {
+            self.check_key(i, &keys, sorted, segments).await?;
+            self.claim(i, &keys)?;
+        }
         if self.waiting_rows > 0 {
             let rows = concat_batches(&self.schema, &self.waiting).map_err(|e| SqlError::internal(e.to_string()))?;
             self.waiting.clear();
-            for i in 0..self.keys.len() {
+            for i in (0..self.keys.len()).filter(|&i| !self.unchanged[i]).collect::<Vec<_>>() {
                 let keys = self.keys[i].columns(&rows)?;
-                self.check_key(i, &keys, false).await?;
+                self.check_key(i, &keys, false, self.write.segments.len()).await?;
                 self.claim(i, &keys)?;
             }
             self.write.batches.push(rows);
@@ -158,7 +186,7 @@ impl TableWriter {
             let term = target.client.upload(target.table.id, id, encoded.bytes).await.map_err(client_error)?;
             let mut meta = encoded.meta;
             meta.term = term;
-            Ok(NewSegment { meta: Arc::new(meta), keys })
+            Ok(NewSegment { meta, keys })
         }));
         Ok(())
     }
@@ -175,15 +203,31 @@ impl TableWriter {
                 .iter()
                 .map(Some)
                 .eq(self.keys[i].positions.iter().map(|&p| self.target.table.columns.get(p).map(|c| &c.id)));
-            self.check_key(i, keys, sorted).await?;
-            self.claim(i, keys)?;
+            if self.unchanged[i] {
+                continue;
+            }
+            let segments = self.write.segments.len();
+            match &mut self.deferred {
+                Some(deferred) => deferred.push((i, keys.clone(), sorted, segments)),
+                None => {
+                    self.check_key(i, keys, sorted, segments).await?;
+                    self.claim(i, keys)?;
+                }
+            }
         }
-        self.write.segments.push(segment.meta);
+        let first = RowId(OWN_SEGMENT_ROWS + self.write.segment_rows());
+        let last = RowId(first.0 + segment.meta.rows.saturating_sub(1));
+        self.write.segments.push(Arc::new(SegmentMeta {
+            row_ids: RowIds::Base(first),
+            row_id_min: first,
+            row_id_max: last,
+            ..segment.meta
+        }));
         Ok(())
     }
 
-    /// New keys must differ from each other, from the transaction's own rows, and from committed ones.
-    async fn check_key(&self, index: usize, keys: &RecordBatch, sorted: bool) -> Result<(), SqlError> {
+    /// New keys must differ from each other, from the transaction's own rows (in the first `segments` of its segments), and from committed ones.
+    async fn check_key(&self, index: usize, keys: &RecordBatch, sorted: bool, segments: usize) -> Result<(), SqlError> {
         let (key, table) = (&self.keys[index], &self.target.table);
         if let Some(row) = key.duplicate_within(keys, sorted)? {
             return Err(key.violation(table, key.describe(table, keys, row)));
@@ -194,8 +238,9 @@ impl TableWriter {
                 return Err(key.violation(table, key.describe(table, keys, row)));
             }
         }
-        for segment in &self.write.segments {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, None, source).await? {
+        let own_deleted = self.write.deleted.as_ref();
+        for segment in &self.write.segments[..segments] {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(own_deleted), source).await? {
                 return Err(key.violation(table, detail));
             }
         }
@@ -203,15 +248,19 @@ impl TableWriter {
             return Ok(());
         }
         let committed = &self.target.committed;
+        let deleted = match own_deleted.is_empty() {
+            true => committed.deleted.clone(),
+            false => Arc::new(committed.deleted.as_ref() | own_deleted),
+        };
         for segment in &committed.segments {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(&committed.deleted), source).await? {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(&deleted), source).await? {
                 return Err(key.violation(table, detail));
             }
         }
         source.prefetch_deltas(table, &committed.delta, self.target.lsn).await.map_err(scan_error)?;
         for delta in &committed.delta {
             let rows = quire_scan::ColumnSource::delta(source, table, *delta, self.target.lsn).await.map_err(scan_error)?;
-            let rows = without_deleted(rows, delta.first.0, &committed.deleted)?;
+            let rows = without_deleted(rows, delta.first.0, &deleted)?;
             if let Some(row) = key.duplicate_among(keys, &rows)? {
                 return Err(key.violation(table, key.describe(table, keys, row)));
             }

@@ -27,6 +27,8 @@ mod persist;
 
 mod store;
 
+mod space;
+
 mod seal;
 pub use seal::SealOptions;
 

@@ -30,6 +30,7 @@ use crate::rpc::pages::PageService;
 use crate::rpc::raft::RaftService;
 use crate::rpc::storage::StorageService;
 use crate::seal::{Sealer, run_sealer};
+use crate::space::Space;
 use crate::store::{OrderedStore, RocksStore};
 use crate::{StorageError, StorageOptions};
 
@@ -56,11 +57,12 @@ pub struct StorageNode {
 }
 
 impl StorageNode {
-    /// Starts a node. It listens when this returns; whether the group has a leader is another matter.
+    /// Starts a node that runs until `shutdown`, or until its log cannot be written. It listens when this returns; whether the group has a leader is another matter.
     pub async fn start(options: StorageOptions, shutdown: Shutdown) -> Result<StorageNode, StorageError> {
         if !options.peers.contains_key(&options.node_id) {
             return Err(StorageError::Options(format!("node {} is not among the peers", options.node_id)));
         }
+        let shutdown = shutdown.child();
         let listen_error = |error| StorageError::Listen { address: options.listen.to_string(), error };
         let listener = TcpListener::bind(options.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
@@ -95,7 +97,7 @@ impl StorageNode {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            .add_service(sized_storage(StorageService::new(replica.clone())))
+            .add_service(sized_storage(StorageService::new(replica.clone(), Space::new(options.data_dir.clone()))))
             .add_service(
                 v1::pages_server::PagesServer::new(page_service)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -110,6 +112,7 @@ impl StorageNode {
                 replica: replica.clone(),
                 object_store: objects.url().to_string(),
             }));
+        task::spawn("raft watch", stop_when_raft_fails(raft.clone(), shutdown.clone()));
         let stop = shutdown.clone();
         let serving = server
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
@@ -177,6 +180,24 @@ impl StorageNode {
         let deadline = clock::now() + DRAIN;
         while store.strong_count() > 0 && clock::now() < deadline {
             clock::sleep(CLOSE_TICK).await;
+        }
+    }
+}
+
+/// A node whose log cannot be written serves nothing: it stops, and whoever runs it starts it again.
+async fn stop_when_raft_fails(raft: Raft, shutdown: Shutdown) {
+    let mut metrics = raft.metrics();
+    loop {
+        if let Err(error) = &metrics.borrow_watched().running_state {
+            if !shutdown.is_triggered() {
+                tracing::error!(%error, page = "docs/operating/disk-full.md", "this storage node stops: its log has failed");
+                shutdown.trigger();
+            }
+            return;
+        }
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct TableWrite {
     pub segments: Vec<SegmentMeta>,
     /// Deleted rows, ascending. First committer wins.
     pub deletes: Vec<RowId>,
+    /// Rows of `segments` that the same transaction deleted again, by position within all of them, ascending.
+    pub segment_deletes: Vec<u64>,
     /// Keys that must not have been written by others since the snapshot, and that this transaction writes.
     pub keys: Vec<KeyAssert>,
     /// Too many keys to name (bulk loads of tables with unique keys): nothing may have been inserted into the table

@@ -52,6 +52,8 @@ id!(
 
 /// The hidden column of a segment whose rows were reordered after they got their row ids.
 pub const ROW_ID_COLUMN: ColumnId = ColumnId(u32::MAX);
+/// Its name, in segments and wherever row ids are a column.
+pub const ROW_ID_FIELD: &str = "_quire_row_id";
 
 /// One column of one row group of a segment: the unit of transfer, checksum, caching and pruning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod ids;
-pub use ids::{ColumnId, Lsn, NodeId, PageId, ROW_ID_COLUMN, RowId, SchemaId, SegmentId, TableId, Term, TxnId};
+pub use ids::{ColumnId, Lsn, NodeId, PageId, ROW_ID_COLUMN, ROW_ID_FIELD, RowId, SchemaId, SegmentId, TableId, Term, TxnId};
 
 mod datum;
 pub use datum::Datum;

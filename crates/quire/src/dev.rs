@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use quire_kit::{Shutdown, clock, telemetry};
-use quire_storage::{StorageNode, StorageOptions};
+use quire_storage::StorageOptions;
 use quire_types::NodeId;
 
 use crate::cli::Dev;
 use crate::compute::{self, ComputeNode};
+use crate::storage::Supervised;
 use crate::{http, life, storage};
 
 /// Runs until a signal.
@@ -34,26 +35,27 @@ async fn serve(args: Dev, storage_side: &tokio::runtime::Handle) -> anyhow::Resu
     let stop_storage = Shutdown::new();
     let mut storage_nodes = vec![];
     for options in storage_options(&args, &data_dir)? {
-        let starting = storage_side.spawn(StorageNode::start(options, stop_storage.clone()));
+        let starting = storage_side.spawn(Supervised::start(options, stop_storage.clone()));
         storage_nodes.push(starting.await.context("a storage node failed to start")??);
     }
-    let addresses: Vec<String> = storage_nodes.iter().map(|n| n.local_addr().to_string()).collect();
+    let addresses: Vec<String> = storage_nodes.iter().map(|n| n.address.to_string()).collect();
     let mut compute_nodes: Vec<ComputeNode> = vec![];
     for i in 0..args.compute_nodes {
         let (listen, cache_dir) = (nth(args.listen, i)?, data_dir.join(format!("compute-{}", i + 1)));
         let node = compute::start(listen, addresses.clone(), Some(cache_dir), args.cache_disk.as_u64(), args.memory, stop_compute.clone());
         compute_nodes.push(node.await?);
     }
-    let parts = storage_nodes.iter().map(storage::readiness).chain(compute_nodes.iter().map(ComputeNode::readiness));
+    let parts = storage_nodes.iter().map(Supervised::readiness).chain(compute_nodes.iter().map(ComputeNode::readiness));
     http::serve(args.http, metrics, parts.collect(), stop_compute.clone()).await?;
+    let running: Vec<_> = storage_nodes.into_iter().map(|node| storage_side.spawn(node.run())).collect();
     announce(&args, &compute_nodes, &stop_compute).await;
 
     for node in compute_nodes {
         node.stopped().await?;
     }
     stop_storage.trigger();
-    for node in storage_nodes {
-        storage_side.spawn(node.stopped()).await.context("a storage node failed to stop")?;
+    for node in running {
+        node.await.context("a storage node failed to stop")?;
     }
     Ok(ExitCode::SUCCESS)
 }

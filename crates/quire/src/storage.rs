@@ -1,14 +1,21 @@
-//! `quire storage`: one storage node.
+//! `quire storage`: one storage node, and how `quire dev` runs several.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use quire_kit::{Shutdown, telemetry};
-use quire_storage::{SealOptions, StorageNode, StorageOptions};
+use quire_kit::{Backoff, Shutdown, telemetry};
+use quire_storage::{SealOptions, StorageError, StorageNode, StorageOptions};
 
 use crate::cli::{Seal, Storage};
 use crate::{http, life};
+
+/// Between the end of a node whose log has failed and its next start.
+const RESTART_FIRST: Duration = Duration::from_millis(500);
+const RESTART_MAX: Duration = Duration::from_secs(15);
 
 /// Runs until a signal.
 pub(crate) fn run(args: Storage) -> anyhow::Result<ExitCode> {
@@ -21,23 +28,66 @@ async fn serve(args: Storage) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::new();
     life::stop_at_signal(&shutdown)?;
     let http_address = args.http;
-    let node = StorageNode::start(options(args)?, shutdown.clone()).await?;
-    tracing::info!(address = %node.local_addr(), "storage node is listening");
+    let node = Supervised::start(options(args)?, shutdown.clone()).await?;
+    tracing::info!(address = %node.address, "storage node is listening");
     if let Some(address) = http_address {
-        http::serve(address, metrics, vec![readiness(&node)], shutdown.clone()).await?;
+        http::serve(address, metrics, vec![node.readiness()], shutdown).await?;
     }
-    node.stopped().await;
-    // Without a signal, what ended it is in the log.
-    Ok(if shutdown.is_triggered() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    node.run().await;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the node can serve.
-pub(crate) fn readiness(node: &StorageNode) -> http::Ready {
-    let ready = node.readiness();
-    http::ready(move || {
-        let answer = if ready() { Ok(()) } else { Err("the storage group has no leader yet".to_string()) };
-        std::future::ready(answer)
-    })
+/// A node that is started again when its log has failed (a full disk, most likely), until shutdown.
+pub(crate) struct Supervised {
+    pub(crate) address: SocketAddr,
+    options: StorageOptions,
+    shutdown: Shutdown,
+    node: StorageNode,
+    ready: Arc<Mutex<Box<dyn Fn() -> bool + Send>>>,
+}
+
+impl Supervised {
+    /// Starts the node. It listens when this returns.
+    pub(crate) async fn start(options: StorageOptions, shutdown: Shutdown) -> Result<Supervised, StorageError> {
+        let node = StorageNode::start(options.clone(), shutdown.clone()).await?;
+        let ready: Box<dyn Fn() -> bool + Send> = Box::new(node.readiness());
+        Ok(Supervised { address: node.local_addr(), options, shutdown, node, ready: Arc::new(Mutex::new(ready)) })
+    }
+
+    /// Whether the node can serve.
+    pub(crate) fn readiness(&self) -> http::Ready {
+        let ready = self.ready.clone();
+        http::ready(move || {
+            let is_ready = (ready.lock().unwrap_or_else(PoisonError::into_inner))();
+            std::future::ready(if is_ready { Ok(()) } else { Err("the storage group has no leader yet".to_string()) })
+        })
+    }
+
+    /// Completes when the node has stopped, after the shutdown was triggered.
+    pub(crate) async fn run(self) {
+        let Supervised { options, shutdown, mut node, ready, .. } = self;
+        let mut backoff = Backoff::new(RESTART_FIRST, RESTART_MAX);
+        loop {
+            node.stopped().await;
+            node = loop {
+                if shutdown.is_triggered() {
+                    return;
+                }
+                tokio::select! {
+                    () = backoff.wait() => {}
+                    () = shutdown.triggered() => return,
+                }
+                match StorageNode::start(options.clone(), shutdown.clone()).await {
+                    Ok(node) => break node,
+                    Err(error) => {
+                        tracing::error!(%error, page = "docs/operating/disk-full.md", "the storage node does not start again yet")
+                    }
+                }
+            };
+            tracing::info!(node = %options.node_id, "the storage node runs again");
+            *ready.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(node.readiness());
+        }
+    }
 }
 
 pub(crate) fn seal_options(seal: Seal) -> SealOptions {

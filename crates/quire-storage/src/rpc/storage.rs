@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::propose_status;
 use crate::replica::{Replica, Since};
+use crate::space::Space;
 
 /// Changes in one part of a snapshot; a segment's is some tens of kilobytes.
 const PART_CHANGES: usize = 64;
@@ -32,11 +33,12 @@ type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct StorageService {
     replica: Arc<Replica>,
     proposals: Arc<Semaphore>,
+    space: Arc<Space>,
 }
 
 impl StorageService {
-    pub(crate) fn new(replica: Arc<Replica>) -> StorageService {
-        StorageService { replica, proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)) }
+    pub(crate) fn new(replica: Arc<Replica>, space: Space) -> StorageService {
+        StorageService { replica, proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)), space: Arc::new(space) }
     }
 
     async fn take_snapshot(&self, request: v1::SnapshotRequest) -> Result<Since, Status> {
@@ -56,6 +58,7 @@ impl StorageService {
         if bytes > COMMIT_BYTES_MAX {
             return Err(Status::out_of_range(format!("a commit of {bytes} bytes is larger than {COMMIT_BYTES_MAX}")));
         }
+        self.space.check().map_err(Status::resource_exhausted)?;
         let _permit = self.proposals.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
         self.replica.propose(LogEntry::Commit(commit)).await.map_err(propose_status)
     }

@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use bytes::Bytes;
-use quire_segment::{EncodeOptions, ROW_ID_FIELD};
-use quire_types::{DeltaMeta, FIELD_COLUMN_ID, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, Term};
+use quire_segment::EncodeOptions;
+use quire_types::{DeltaMeta, FIELD_COLUMN_ID, ROW_ID_FIELD, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, Term};
 
 use super::SealError;
 

@@ -1,0 +1,304 @@
+//! UPDATE and DELETE: a query finds the rows and computes the new ones, the transaction takes note of both.
+//!
+//! The planner never sees the statement, only a SELECT over the target with its row ids: every shape of WHERE, FROM and sub-query that a query
+//! may have works by construction, and no filter can be lost on the way.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::MemTable;
+use datafusion::sql::sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
+    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value,
+};
+use futures::StreamExt;
+use quire_types::{ROW_ID_FIELD, TableDef};
+
+use crate::catalog::{DATABASE, RETURNING_SCHEMA, WITH_ROW_IDS};
+use crate::errors::datafusion_error;
+use crate::insert::fill_default;
+use crate::names::{Resolver, fold};
+use crate::txn::Transaction;
+use crate::{OutputColumn, Response, Session, SqlError, bind, parse, query, values};
+
+/// A statement that deletes rows of one table and, for an UPDATE, puts others in their place.
+pub(crate) struct RowChange {
+    table: Arc<TableDef>,
+    /// What the statement calls the table.
+    alias: Ident,
+    /// Row id, the table's columns, then one column for each of `set`.
+    query: Statement,
+    /// Positions of the columns that an UPDATE sets; `None` for a DELETE.
+    set: Option<Vec<usize>>,
+    returning: Option<Vec<SelectItem>>,
+}
+
+impl RowChange {
+    /// The query, for parameters' types and EXPLAIN.
+    pub(crate) fn into_query(self) -> Statement {
+        self.query
+    }
+}
+
+impl Session {
+    /// What an UPDATE does, at the current scope.
+    pub(crate) fn plan_update(&self, update: Update) -> Result<RowChange, SqlError> {
+        let Update { table, assignments, from, selection, returning, output, or, order_by, limit, .. } = update;
+        if output.is_some() || or.is_some() || !order_by.is_empty() || limit.is_some() {
+            return Err(SqlError::syntax("UPDATE has a clause that Postgres has not"));
+        }
+        let others = match from {
+            None => vec![],
+            Some(UpdateTableFromKind::AfterSet(tables)) => tables,
+            Some(UpdateTableFromKind::BeforeSet(_)) => return Err(SqlError::syntax("syntax error at or near \"FROM\"")),
+        };
+        let target = self.target(table)?;
+        let assigned = assigned(&target.def, assignments)?;
+        let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
+        let values = assigned.into_iter().map(|(_, value)| value).collect();
+        let query = target.query(others, selection, values)?;
+        Ok(RowChange { table: target.def, alias: target.alias, query, set: Some(set), returning })
+    }
+
+    /// What a DELETE does, at the current scope.
+    pub(crate) fn plan_delete(&self, delete: Delete) -> Result<RowChange, SqlError> {
+        let Delete { tables, from, using, selection, returning, output, order_by, limit, .. } = delete;
+        if !tables.is_empty() || output.is_some() || !order_by.is_empty() || limit.is_some() {
+            return Err(SqlError::syntax("DELETE has a clause that Postgres has not"));
+        }
+        let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = from;
+        let (Some(table), true) = (from.pop(), from.is_empty()) else { return Err(SqlError::syntax("DELETE is from one table")) };
+        let target = self.target(table)?;
+        let query = target.query(using.unwrap_or_default(), selection, vec![])?;
+        Ok(RowChange { table: target.def, alias: target.alias, query, set: None, returning })
+    }
+
+    fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
+        let TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins } = table else {
+            return Err(SqlError::syntax("a table's name is expected"));
+        };
+        if !joins.is_empty() {
+            return Err(SqlError::syntax("a join cannot be changed; use FROM or USING"));
+        }
+        let path = self.search_path();
+        let catalog = self.cell.get().catalog;
+        let def = Resolver { catalog: &catalog, search_path: &path }.table(&name)?;
+        let schema = catalog.schemas.get(&def.schema).map(|s| s.name.clone()).unwrap_or_default();
+        let alias = alias.map_or_else(|| Ident::with_quote('"', &def.name), |a| a.name);
+        Ok(Target { def, schema, alias })
+    }
+
+    /// Finds the rows, and records what becomes of them.
+    pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let RowChange { table, alias, query, set, returning } = change;
+        let what = if set.is_some() { "UPDATE" } else { "DELETE" };
+        let planned = query::plan(&self.context, bind::prepare_expressions(query)?).await?;
+        let mut writer = self.writer(&table, what, transaction)?.replacing(set.as_deref().unwrap_or_default());
+        let (plan, mut found) = query::start(&self.context, &planned.plan).await?;
+        self.work.plan = Some(plan);
+        let (mut count, mut shown) = (0, vec![]);
+        while let Some(batch) = found.next().await {
+            let batch = batch.map_err(datafusion_error)?;
+            // A join may find a row several times: as in Postgres, one of the matches counts.
+            let ids = batch.column(0).as_primitive::<Int64Type>();
+            let first: BooleanArray = ids.values().iter().map(|id| Some(writer.delete([*id as u64]) == 1)).collect();
+            let batch = filter_record_batch(&batch, &first).map_err(|e| SqlError::internal(e.to_string()))?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            count += batch.num_rows();
+            let rows = match &set {
+                Some(set) => replaced(&table, set, &batch)?,
+                None => table_rows(&table, batch.columns()[1..=table.columns.len()].to_vec())?,
+            };
+            if returning.is_some() {
+                shown.push(rows.clone());
+            }
+            if set.is_some() {
+                writer.push(rows).await?;
+            }
+        }
+        self.finish_write(&table, writer, what, transaction).await?;
+        match returning {
+            Some(items) => self.returning(&table, &alias, items, shown, what).await,
+            None => Ok(Response::Complete(format!("{what} {count}"))),
+        }
+    }
+
+    /// RETURNING, over rows that a statement wrote (or deleted).
+    pub(crate) async fn returning(
+        &mut self,
+        table: &TableDef,
+        alias: &Ident,
+        items: Vec<SelectItem>,
+        rows: Vec<RecordBatch>,
+        what: &'static str,
+    ) -> Result<Response, SqlError> {
+        let planned = self.plan_returning(table, alias, items, rows).await?;
+        let (_, stream) = query::start(&self.context, &planned.plan).await?;
+        Ok(Response::Rows(crate::session::rows(planned.columns, stream, what, true)))
+    }
+
+    /// The columns of a RETURNING, before it has rows.
+    pub(crate) async fn returning_columns(
+        &self,
+        table: &TableDef,
+        alias: &Ident,
+        items: Vec<SelectItem>,
+    ) -> Result<Arc<Vec<OutputColumn>>, SqlError> {
+        Ok(self.plan_returning(table, alias, items, vec![]).await?.columns)
+    }
+
+    /// The columns of a statement that changes rows; `None` without RETURNING.
+    pub(crate) async fn change_columns(&self, change: RowChange) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+        match change.returning {
+            Some(items) => self.returning_columns(&change.table, &change.alias, items).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn plan_returning(
+        &self,
+        table: &TableDef,
+        alias: &Ident,
+        items: Vec<SelectItem>,
+        rows: Vec<RecordBatch>,
+    ) -> Result<query::Query, SqlError> {
+        let schema = table.arrow_schema_nullable();
+        let rows = rows.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| SqlError::internal(e.to_string()))?;
+        let provider = MemTable::try_new(schema, vec![rows]).map_err(datafusion_error)?;
+        let mut statement = skeleton("1")?;
+        let select = select_of(&mut statement)?;
+        select.projection = items;
+        let name = [DATABASE, RETURNING_SCHEMA, "rows"].map(|part| Ident::with_quote('"', part));
+        select.from = vec![named(ObjectName::from(name.to_vec()), alias.clone())?];
+        self.cell.set_returning(Some(Arc::new(provider)));
+        let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await;
+        self.cell.set_returning(None);
+        planned
+    }
+}
+
+/// The table of an UPDATE or DELETE.
+struct Target {
+    def: Arc<TableDef>,
+    schema: String,
+    alias: Ident,
+}
+
+impl Target {
+    /// The query that finds the rows: row id, columns, then `more`.
+    fn query(&self, others: Vec<TableWithJoins>, selection: Option<Expr>, more: Vec<Expr>) -> Result<Statement, SqlError> {
+        let mut statement = skeleton("1")?;
+        let select = select_of(&mut statement)?;
+        let column = |name: &str| Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)]);
+        let own = std::iter::once(ROW_ID_FIELD).chain(self.def.columns.iter().map(|c| c.name.as_str())).map(column);
+        let labelled = |(i, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("quire:{i}")) };
+        select.projection = own.chain(more).enumerate().map(labelled).collect();
+        let schema = format!("{WITH_ROW_IDS}{}", self.schema);
+        let name = [DATABASE, &schema, &self.def.name].map(|part| Ident::with_quote('"', part));
+        select.from = vec![named(ObjectName::from(name.to_vec()), self.alias.clone())?];
+        select.from.extend(others);
+        select.selection = selection;
+        Ok(statement)
+    }
+}
+
+/// `SELECT what FROM t`, to be filled in.
+fn skeleton(what: &str) -> Result<Statement, SqlError> {
+    let parsed = parse::parse(&format!("SELECT {what} FROM t"))?.pop();
+    parsed.map(|p| p.statement).ok_or_else(|| SqlError::internal("a select did not parse"))
+}
+
+fn select_of(statement: &mut Statement) -> Result<&mut Select, SqlError> {
+    if let Statement::Query(query) = statement
+        && let Query { body, .. } = query.as_mut()
+        && let SetExpr::Select(select) = body.as_mut()
+    {
+        return Ok(select);
+    }
+    Err(SqlError::internal("a select is not one"))
+}
+
+/// A table under a name.
+fn named(name: ObjectName, alias: Ident) -> Result<TableWithJoins, SqlError> {
+    let mut statement = skeleton("1")?;
+    let mut table = select_of(&mut statement)?.from.pop().ok_or_else(|| SqlError::internal("a select has no table"))?;
+    if let TableFactor::Table { name: old, alias: old_alias, .. } = &mut table.relation {
+        *old = name;
+        *old_alias = Some(TableAlias { explicit: true, name: alias, columns: vec![], at: None });
+    }
+    Ok(table)
+}
+
+/// The columns that are set, by position, with their new values.
+pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result<Vec<(usize, Expr)>, SqlError> {
+    let mut out: Vec<(usize, Expr)> = vec![];
+    let mut add = |name: &ObjectName, mut value: Expr| {
+        let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+        let found = table.column_index(&name);
+        let position =
+            found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
+        if out.iter().any(|(p, _)| *p == position) {
+            return Err(SqlError::new("42601", format!("multiple assignments to same column \"{name}\"")));
+        }
+        fill_default(&mut value, &table.columns[position])?;
+        out.push((position, value));
+        Ok(())
+    };
+    for Assignment { target, value } in assignments {
+        match target {
+            AssignmentTarget::ColumnName(name) => add(&name, value)?,
+            AssignmentTarget::Tuple(names) => {
+                let values = match value {
+                    Expr::Tuple(values) => values,
+                    Expr::Nested(value) if names.len() == 1 => vec![*value],
+                    Expr::Subquery(_) => {
+                        return Err(SqlError::unsupported("SET (…) = (SELECT …)").with_hint("Set each column by a sub-query of its own."));
+                    }
+                    value if names.len() == 1 => vec![value],
+                    _ => return Err(SqlError::unsupported("this form of SET")),
+                };
+                if values.len() != names.len() {
+                    return Err(SqlError::syntax("number of columns does not match number of values"));
+                }
+                for (name, value) in names.iter().zip(values) {
+                    add(name, value)?;
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
+fn replaced(table: &TableDef, set: &[usize], found: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
+    let schema = found.schema();
+    for (i, &position) in set.iter().enumerate() {
+        let at = 1 + table.columns.len() + i;
+        columns[position] = values::coerce(found.column(at).clone(), schema.field(at), &table.columns[position], &table.name)?;
+    }
+    table_rows(table, columns)
+}
+
+fn table_rows(table: &TableDef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
+    RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+}
+
+/// The types that an UPDATE's `SET column = $n` give to parameters.
+pub(crate) fn assigned_parameters(table: &TableDef, assignments: &[Assignment]) -> Vec<(String, quire_types::SqlType)> {
+    let Ok(assigned) = assigned(table, assignments.to_vec()) else { return vec![] };
+    let placeholder = |(position, value): (usize, Expr)| match value {
+        Expr::Value(value) => match value.value {
+            Value::Placeholder(name) => Some((name, table.columns[position].ty)),
+            _ => None,
+        },
+        _ => None,
+    };
+    assigned.into_iter().filter_map(placeholder).collect()
+}
