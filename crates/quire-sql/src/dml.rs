@@ -37,6 +37,11 @@ pub(crate) struct RowChange {
 }
 
 impl RowChange {
+    /// The table's name, for EXPLAIN.
+    pub(crate) fn table_name(&self) -> &str {
+        &self.table.name
+    }
+
     /// The query, for parameters' types and EXPLAIN.
     pub(crate) fn into_query(self) -> Statement {
         self.query
@@ -86,9 +91,14 @@ impl Session {
         let path = self.search_path();
         let catalog = self.cell.get().catalog;
         let def = Resolver { catalog: &catalog, search_path: &path }.table(&name)?;
-        let schema = catalog.schemas.get(&def.schema).map(|s| s.name.clone()).unwrap_or_default();
-        let alias = alias.map_or_else(|| Ident::with_quote('"', &def.name), |a| a.name);
-        Ok(Target { def, schema, alias })
+        Ok(self.target_of(def, alias.map(|a| a.name)))
+    }
+
+    /// A table as what a statement changes.
+    pub(crate) fn target_of(&self, def: Arc<TableDef>, alias: Option<Ident>) -> Target {
+        let schema = self.cell.get().catalog.schemas.get(&def.schema).map(|s| s.name.clone()).unwrap_or_default();
+        let alias = alias.unwrap_or_else(|| Ident::with_quote('"', &def.name));
+        Target { def, schema, alias }
     }
 
     /// Finds the rows, and records what becomes of them.
@@ -174,8 +184,7 @@ impl Session {
         let mut statement = skeleton("1")?;
         let select = select_of(&mut statement)?;
         select.projection = items;
-        let name = [DATABASE, RETURNING_SCHEMA, "rows"].map(|part| Ident::with_quote('"', part));
-        select.from = vec![named(ObjectName::from(name.to_vec()), alias.clone())?];
+        select.from = vec![staged_rows(alias.clone())?];
         self.cell.set_returning(Some(Arc::new(provider)));
         let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await;
         self.cell.set_returning(None);
@@ -183,22 +192,37 @@ impl Session {
     }
 }
 
-/// The table of an UPDATE or DELETE.
-struct Target {
-    def: Arc<TableDef>,
+/// The table that a statement changes.
+pub(crate) struct Target {
+    pub(crate) def: Arc<TableDef>,
     schema: String,
-    alias: Ident,
+    pub(crate) alias: Ident,
 }
 
 impl Target {
     /// The query that finds the rows: row id, columns, then `more`.
     fn query(&self, others: Vec<TableWithJoins>, selection: Option<Expr>, more: Vec<Expr>) -> Result<Statement, SqlError> {
+        self.query_before(vec![], others, selection, more)
+    }
+
+    /// A column of it, as an expression.
+    pub(crate) fn column(&self, name: &str) -> Expr {
+        Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)])
+    }
+
+    /// Likewise, with other columns in front.
+    pub(crate) fn query_before(
+        &self,
+        before: Vec<Expr>,
+        others: Vec<TableWithJoins>,
+        selection: Option<Expr>,
+        more: Vec<Expr>,
+    ) -> Result<Statement, SqlError> {
         let mut statement = skeleton("1")?;
         let select = select_of(&mut statement)?;
-        let column = |name: &str| Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)]);
-        let own = std::iter::once(ROW_ID_FIELD).chain(self.def.columns.iter().map(|c| c.name.as_str())).map(column);
+        let own = std::iter::once(ROW_ID_FIELD).chain(self.def.columns.iter().map(|c| c.name.as_str())).map(|name| self.column(name));
         let labelled = |(i, expr)| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("quire:{i}")) };
-        select.projection = own.chain(more).enumerate().map(labelled).collect();
+        select.projection = before.into_iter().chain(own).chain(more).enumerate().map(labelled).collect();
         let schema = format!("{WITH_ROW_IDS}{}", self.schema);
         let name = [DATABASE, &schema, &self.def.name].map(|part| Ident::with_quote('"', part));
         select.from = vec![named(ObjectName::from(name.to_vec()), self.alias.clone())?];
@@ -222,6 +246,12 @@ fn select_of(statement: &mut Statement) -> Result<&mut Select, SqlError> {
         return Ok(select);
     }
     Err(SqlError::internal("a select is not one"))
+}
+
+/// The rows that the session has set aside for the planner ([`crate::catalog::ScopeCell::set_returning`]), under a name.
+pub(crate) fn staged_rows(alias: Ident) -> Result<TableWithJoins, SqlError> {
+    let name = [DATABASE, RETURNING_SCHEMA, "rows"].map(|part| Ident::with_quote('"', part));
+    named(ObjectName::from(name.to_vec()), alias)
 }
 
 /// A table under a name.
@@ -276,7 +306,7 @@ pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result
 }
 
 /// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
-fn replaced(table: &TableDef, set: &[usize], found: &RecordBatch) -> Result<RecordBatch, SqlError> {
+pub(crate) fn replaced(table: &TableDef, set: &[usize], found: &RecordBatch) -> Result<RecordBatch, SqlError> {
     let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
     let schema = found.schema();
     for (i, &position) in set.iter().enumerate() {

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Insert, ObjectName, SelectItem, SetExpr, Statement, TableObject, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, Value};
 use futures::StreamExt;
 use quire_types::{ColumnDef, ConstraintKind, TableDef};
 
@@ -16,7 +16,7 @@ use crate::names::{Resolver, fold};
 use crate::query::Query;
 use crate::txn::{PendingWrite, Transaction};
 use crate::write::{Check, TableWriter, WriteTarget};
-use crate::{Response, Session, SqlError, bind, query, values};
+use crate::{OutputColumn, Response, Session, SqlError, bind, query, values};
 
 impl Session {
     /// The table that an INSERT names, at the current scope.
@@ -29,8 +29,7 @@ impl Session {
 
     pub(crate) async fn insert(&mut self, insert: Insert, transaction: &mut Transaction) -> Result<Response, SqlError> {
         for (given, what) in [
-            (insert.on.is_some(), "INSERT ... ON CONFLICT"),
-            (insert.returning.is_some(), "INSERT ... RETURNING"),
+            (matches!(insert.on, Some(OnInsert::DuplicateKeyUpdate(_))), "ON DUPLICATE KEY UPDATE"),
             (insert.overwrite || insert.replace_into || insert.ignore || insert.or.is_some(), "this form of INSERT"),
         ] {
             if given {
@@ -41,8 +40,8 @@ impl Session {
         let mut targets = named_columns(&table, &insert.columns)?;
         let Some(mut source) = insert.source else {
             let empty = self.default_row(&table).await?;
-            let rows = self.insert_batches(&table, vec![empty], "INSERT", transaction).await?;
-            return Ok(Response::Complete(format!("INSERT 0 {rows}")));
+            let put = Put { table, alias: insert.table_alias.map(|a| a.alias), on: insert.on, returning: insert.returning };
+            return self.put(put, vec![empty], transaction).await;
         };
         if let SetExpr::Values(rows) = source.body.as_mut() {
             for row in &mut rows.rows {
@@ -68,8 +67,46 @@ impl Session {
             }
             targets.truncate(given);
         }
-        let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
-        Ok(Response::Complete(format!("INSERT 0 {rows}")))
+        if insert.on.is_none() && insert.returning.is_none() {
+            let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
+            return Ok(Response::Complete(format!("INSERT 0 {rows}")));
+        }
+        let (plan, mut stream) = query::start(&self.context, &query.plan).await?;
+        self.work.plan = Some(plan);
+        let mut rows = vec![];
+        while let Some(batch) = stream.next().await {
+            rows.push(self.complete(&table, &targets, &batch.map_err(datafusion_error)?).await?);
+        }
+        let put = Put { table, alias: insert.table_alias.map(|a| a.alias), on: insert.on, returning: insert.returning };
+        self.put(put, rows, transaction).await
+    }
+
+    /// Rows that are complete, into the table, with what the statement says beside.
+    async fn put(&mut self, put: Put, rows: Vec<RecordBatch>, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let Put { table, alias, on, returning } = put;
+        let shown_as = alias.clone().unwrap_or_else(|| Ident::with_quote('"', &table.name));
+        let written = match on {
+            Some(OnInsert::OnConflict(on)) => {
+                let target = self.target_of(table.clone(), alias);
+                self.insert_on_conflict(target, rows, on, transaction).await?
+            }
+            _ => {
+                self.insert_batches(&table, rows.clone(), "INSERT", transaction).await?;
+                rows
+            }
+        };
+        match returning {
+            Some(items) => self.returning(&table, &shown_as, items, written, "INSERT").await,
+            None => Ok(Response::Complete(format!("INSERT 0 {}", written.iter().map(RecordBatch::num_rows).sum::<usize>()))),
+        }
+    }
+
+    /// The columns of an INSERT; `None` without RETURNING.
+    pub(crate) async fn insert_columns(&self, insert: &Insert) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+        let Some(items) = &insert.returning else { return Ok(None) };
+        let table = self.insert_table(insert)?;
+        let alias = insert.table_alias.as_ref().map_or_else(|| Ident::with_quote('"', &table.name), |a| a.alias.clone());
+        self.returning_columns(&table, &alias, items.clone()).await.map(Some)
     }
 
     /// Writes a query's rows; `targets` are the table positions of the query's columns.
@@ -205,6 +242,14 @@ impl Session {
         let mut parsed = crate::parse::parse(&sql).unwrap_or_default();
         parsed.pop().map_or_else(|| unreachable!("a quoted select always parses"), |p| p.statement)
     }
+}
+
+/// What an INSERT says beside its rows.
+struct Put {
+    table: Arc<TableDef>,
+    alias: Option<Ident>,
+    on: Option<OnInsert>,
+    returning: Option<Vec<SelectItem>>,
 }
 
 /// The table positions of a column list; all columns when there is none.

@@ -72,6 +72,15 @@ impl UniqueKey {
         Ok(rows.iter().position(|row| !seen.insert(row)))
     }
 
+    /// The positions of rows whose key an earlier row has; keys with NULLs repeat nothing.
+    pub(crate) fn repeated(&self, rows: &RecordBatch) -> Result<Vec<usize>, SqlError> {
+        let columns = rows.project(&self.positions).map_err(arrow_error)?;
+        let keys = self.rows(&columns)?;
+        let complete = |row: usize| columns.columns().iter().all(|c| c.is_valid(row));
+        let mut seen = HashSet::with_capacity(rows.num_rows());
+        Ok(keys.iter().enumerate().filter(|(i, key)| complete(*i) && !seen.insert(*key)).map(|(i, _)| i).collect())
+    }
+
     /// The position of a new key that is among `existing` (rows of the table).
     pub(crate) fn duplicate_among(&self, keys: &RecordBatch, existing: &RecordBatch) -> Result<Option<usize>, SqlError> {
         let existing = self.rows(&self.columns(existing)?)?;

@@ -33,6 +33,7 @@ mod ddl;
 mod define;
 mod dml;
 mod insert;
+mod on_conflict;
 
 mod copy_in;
 pub use copy_in::CopyIn;

@@ -167,6 +167,7 @@ impl Session {
                 let nulls = bind::with_nulls(statement.clone(), parameters);
                 Some(query::plan(&self.context, bind::prepare_expressions(nulls)?).await?.columns)
             }
+            Statement::Insert(insert) => self.insert_columns(insert).await?,
             Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?).await?,
             Statement::Delete(delete) => self.change_columns(self.plan_delete(delete.clone())?).await?,
             Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),

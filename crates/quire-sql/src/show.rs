@@ -102,10 +102,13 @@ pub(crate) async fn explain(session: &Session, statement: Statement) -> Result<R
     {
         return Err(SqlError::unsupported("EXPLAIN in a format other than TEXT"));
     }
-    let source = match *statement {
-        Statement::Query(query) => Statement::Query(query),
+    let changes = |what: &str, change: crate::dml::RowChange| (Some(format!("{what} on {}", change.table_name())), change.into_query());
+    let (head, source) = match *statement {
+        Statement::Query(query) => (None, Statement::Query(query)),
+        Statement::Update(update) if !analyze => changes("Update", session.plan_update(update)?),
+        Statement::Delete(delete) if !analyze => changes("Delete", session.plan_delete(delete)?),
         Statement::Insert(insert) if !analyze => match insert.source {
-            Some(query) => Statement::Query(query),
+            Some(query) => (Some(format!("Insert on {}", insert.table)), Statement::Query(query)),
             None => return Err(SqlError::unsupported("EXPLAIN INSERT DEFAULT VALUES")),
         },
         other => {
@@ -117,7 +120,7 @@ pub(crate) async fn explain(session: &Session, statement: Statement) -> Result<R
     let planned = query::plan(&session.context, bind::prepare_expressions(source)?).await?;
     let (physical, mut rows) = query::start(&session.context, &planned.plan).await?;
     let planning = began.elapsed();
-    let mut lines: Vec<String> = vec![];
+    let mut lines: Vec<String> = head.into_iter().collect();
     if verbose {
         lines.extend(planned.plan.display_indent_schema().to_string().lines().map(str::to_string));
         lines.push(String::new());

@@ -95,6 +95,12 @@ impl TableWriter {
         self
     }
 
+    /// For a statement that both inserts rows and deletes others: keys are checked when all is known.
+    pub(crate) fn deferring(mut self) -> TableWriter {
+        self.deferred = Some(vec![]);
+        self
+    }
+
     /// The statement deletes rows, by the ids that a scan of the transaction's scope gave; how many of them it had not deleted before.
     pub(crate) fn delete(&mut self, ids: impl IntoIterator<Item = u64>) -> u64 {
         ids.into_iter().filter(|id| self.gone.insert(*id)).count() as u64
