@@ -61,6 +61,7 @@ files! {
     functions_text,
     information_schema,
     insert,
+    insert_conflict,
     psql_commands,
     schemas,
     select_aggregates,
@@ -80,6 +81,7 @@ files! {
     types_numeric,
     types_text,
     types_uuid_json,
+    update_delete,
     views,
 }
 

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::MemTable;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, OnConflict, OnConflictAction, Statement, Value, visit_expressions_mut,
+    BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, OnConflict, OnConflictAction, Statement, Value,
 };
 use futures::StreamExt;
 use quire_types::TableDef;
@@ -154,28 +154,7 @@ fn actions(target: &Target, update: DoUpdate) -> Result<(Vec<usize>, Vec<Expr>),
     let set = assigned.iter().map(|(position, _)| *position).collect();
     let mut more = vec![condition];
     more.extend(assigned.into_iter().map(|(_, value)| value));
-    more.iter_mut().for_each(|expr| qualify(target, expr));
     Ok((set, more))
-}
-
-/// A bare column is the target's, not `excluded`'s. (Within a sub-query it may be another table's, and stays as it is.)
-fn qualify(target: &Target, expr: &mut Expr) {
-    let mut has_query = false;
-    let _: std::ops::ControlFlow<()> = visit_expressions_mut(expr, |inner| {
-        has_query |= matches!(inner, Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. });
-        std::ops::ControlFlow::Continue(())
-    });
-    if has_query {
-        return;
-    }
-    let _: std::ops::ControlFlow<()> = visit_expressions_mut(expr, |inner| {
-        if let Expr::Identifier(name) = inner
-            && target.def.column_index(&fold(name)).is_some()
-        {
-            *inner = target.column(&fold(name));
-        }
-        std::ops::ControlFlow::Continue(())
-    });
 }
 
 /// Changes the rows that a batch of [`Session::meet`] found; the new ones.
