@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::array::{Array, AsArray};
-use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    LimitClause, ObjectName, Query, SetExpr, Statement, UnaryOperator, Value,
-};
+use datafusion::sql::sqlparser::ast::{self, CastKind, DataType, Expr, LimitClause, Query, SetExpr, Statement, UnaryOperator, Value};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::SqlType;
@@ -18,6 +15,7 @@ use quire_types::SqlType;
 use crate::ddl::sql_type;
 use crate::errors::parser_error;
 use crate::names::fold;
+use crate::rewrite::rewrite;
 use crate::{ParamValue, Session, SqlError, WireType, query, values};
 
 /// Parameters a statement may have (the protocol counts them in 16 bits).
@@ -244,7 +242,7 @@ fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Ex
     }
 }
 
-fn cast_to(expr: Expr, ty: SqlType) -> Expr {
+pub(crate) fn cast_to(expr: Expr, ty: SqlType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type: ast_type(ty), array: false, format: None }
 }
 
@@ -274,85 +272,16 @@ fn ast_type(ty: SqlType) -> DataType {
 
 /// Brings types and operators that the planner does not know to ones that it does.
 pub(crate) fn prepare_expressions(mut statement: Statement) -> Result<Statement, SqlError> {
-    let outcome = ast::visit_expressions_mut(&mut statement, |expr| match prepare(expr) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(error),
-    });
-    match outcome {
-        ControlFlow::Break(error) => return Err(error),
-        ControlFlow::Continue(()) => {}
-    }
+    rewrite(&mut statement, true)?;
     refuse_locking(&statement)?;
     Ok(statement)
 }
 
-fn prepare(expr: &mut Expr) -> Result<(), SqlError> {
-    match expr {
-        Expr::Cast { expr: inner, data_type, .. } => {
-            if let DataType::Custom(..)
-            | DataType::Uuid
-            | DataType::JSON
-            | DataType::Numeric(_)
-            | DataType::Varchar(_)
-            | DataType::Char(_) = data_type
-            {
-                match sql_type(data_type) {
-                    Ok(SqlType::Uuid) => *expr = call("quire_uuid", inner.as_ref().clone()),
-                    Ok(SqlType::Json) => *expr = call("quire_json", inner.as_ref().clone()),
-                    Ok(SqlType::Varchar(Some(n)) | SqlType::Char(n)) => {
-                        let text = cast_to(inner.as_ref().clone(), SqlType::Text);
-                        *expr = call2("left", text, Expr::Value(Value::Number(n.to_string(), false).into()));
-                    }
-                    Ok(ty) => *data_type = ast_type(ty),
-                    // System types (regclass, oid, name, …) have planners of their own.
-                    Err(error) if error.code == "42704" => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Expr::TypedString(typed) => {
-            let value = Expr::Value(typed.value.clone());
-            match &typed.data_type {
-                DataType::Uuid => *expr = call("quire_uuid", value),
-                DataType::JSON => *expr = call("quire_json", value),
-                _ => {}
-            }
-        }
-        Expr::Value(value) => {
-            if let Value::Placeholder(name) = &value.value
-                && !name.starts_with('$')
-            {
-                return Err(SqlError::syntax(format!("syntax error at or near \"{name}\"")));
-            }
-        }
-        Expr::BinaryOp { op: op @ (BinaryOperator::PGLikeMatch | BinaryOperator::PGILikeMatch), .. } => {
-            return Err(SqlError::unsupported(format!("operator {op}")));
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn call(name: &str, argument: Expr) -> Expr {
-    function(name, vec![argument])
-}
-
-fn call2(name: &str, first: Expr, second: Expr) -> Expr {
-    function(name, vec![first, second])
-}
-
-fn function(name: &str, arguments: Vec<Expr>) -> Expr {
-    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
+/// Likewise, for what an INSERT writes: a list of VALUES has the types of the table's columns.
+pub(crate) fn prepare_source(mut statement: Statement) -> Result<Statement, SqlError> {
+    rewrite(&mut statement, false)?;
+    refuse_locking(&statement)?;
+    Ok(statement)
 }
 
 /// The planner would accept FOR UPDATE and do nothing.
@@ -369,12 +298,6 @@ fn refuse_locking(statement: &Statement) -> Result<(), SqlError> {
 pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
     let mut expr = parser.parse_expr().map_err(|e| parser_error(&e, sql))?;
-    let outcome = ast::visit_expressions_mut(&mut expr, |expr| match prepare(expr) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => ControlFlow::Break(error),
-    });
-    match outcome {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(expr),
-    }
+    rewrite(&mut expr, true)?;
+    Ok(expr)
 }

@@ -79,7 +79,10 @@ impl ScopeCell {
     async fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
         let gone = || DataFusionError::Internal("the session of this view is gone".into());
         let state = self.state.read().upgrade().ok_or_else(gone)?.read().clone();
-        let statement = state.sql_to_statement(&view.sql, &datafusion::config::Dialect::PostgreSQL)?;
+        let mut statement = state.sql_to_statement(&view.sql, &datafusion::config::Dialect::PostgreSQL)?;
+        if let datafusion::sql::parser::Statement::Statement(inner) = &mut statement {
+            crate::rewrite::rewrite(inner, true).map_err(crate::functions::sql_error)?;
+        }
         let plan = Box::pin(state.statement_to_plan(statement)).await?;
         Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
     }

@@ -90,8 +90,8 @@ impl Session {
         if catalog.name_taken(schema.id, &name) && !(create.or_replace && existing.is_some()) {
             return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
         }
-        let statement = bind::prepare_expressions(Statement::Query(create.query.clone()))?;
-        let planned = query::plan(&self.context, statement.clone()).await?;
+        let statement = Statement::Query(create.query.clone());
+        let planned = query::plan(&self.context, bind::prepare_expressions(statement.clone())?).await?;
         let mut columns = vec![];
         for (i, column) in planned.columns.iter().enumerate() {
             let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));

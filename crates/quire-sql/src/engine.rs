@@ -13,6 +13,7 @@ use quire_client::StorageClient;
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions;
+use crate::operators::PgOperators;
 use crate::source::PageColumns;
 use crate::{EngineOptions, Session, SessionOptions, SqlError};
 
@@ -110,12 +111,14 @@ fn template(
 ) -> Result<(SessionState, BTreeMap<String, Arc<dyn SchemaProvider>>), SqlError> {
     let cell = Arc::new(ScopeCell::new(source.clone()));
     let database = Arc::new(Database { cell, system: RwLock::default() });
-    let state = SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config(options))
         .with_runtime_env(runtime.clone())
         .with_default_features()
-        .with_catalog_list(Arc::new(Databases(database.clone())))
-        .build();
+        .with_catalog_list(Arc::new(Databases(database.clone())));
+    // Ours is asked first.
+    state.expr_planners().get_or_insert_default().insert(0, Arc::new(PgOperators::default()));
+    let state = state.build();
     let context = SessionContext::new_with_state(state);
     datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider)
         .map_err(|e| datafusion_error(*e))?;

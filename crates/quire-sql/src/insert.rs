@@ -1,19 +1,25 @@
 //! INSERT: a query's rows, brought to the table's columns and written.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, Value};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, visit_expressions,
+};
 use futures::StreamExt;
-use quire_types::{ColumnDef, ConstraintKind, TableDef};
+use quire_types::{ColumnDef, ConstraintKind, SqlType, TableDef};
 
 use crate::catalog::DATABASE;
 use crate::errors::datafusion_error;
 use crate::names::{Resolver, fold};
 use crate::query::Query;
+use crate::rewrite::typed_cast;
 use crate::txn::{PendingWrite, Transaction};
 use crate::write::{Check, TableWriter, WriteTarget};
 use crate::{OutputColumn, Response, Session, SqlError, bind, query, values};
@@ -55,8 +61,14 @@ impl Session {
                     fill_default(expr, &table.columns[target])?;
                 }
             }
+            for (position, &target) in targets.iter().enumerate() {
+                values_of_column(rows, position, table.columns[target].ty);
+            }
+            if rows.rows.iter().any(|row| row.iter().any(has_subquery)) {
+                *source.body = rows_as_selects(rows);
+            }
         }
-        let query = query::plan(&self.context, bind::prepare_expressions(Statement::Query(source))?).await?;
+        let query = query::plan(&self.context, bind::prepare_source(Statement::Query(source))?).await?;
         let given = query.columns.len();
         if given > targets.len() {
             return Err(SqlError::syntax("INSERT has more expressions than target columns"));
@@ -195,6 +207,14 @@ impl Session {
         let schema = DFSchema::empty();
         let expr = bind::prepare_sql_expression(default)?;
         let logical = state.create_logical_expr(&expr.to_string(), &schema).map_err(datafusion_error)?;
+        // now() and its like exist only until they are replaced by their value.
+        let simplify = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(state.config_options().clone())
+            .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+            .build();
+        let simplifier = ExprSimplifier::new(simplify);
+        let logical = simplifier.coerce(logical, &schema).and_then(|e| simplifier.simplify(e)).map_err(datafusion_error)?;
         let physical = state.create_physical_expr(logical, &schema).map_err(datafusion_error)?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
@@ -274,6 +294,81 @@ pub(crate) fn column_positions(table: &TableDef, names: &[String]) -> Result<Vec
         positions.push(position);
     }
     Ok(positions)
+}
+
+/// One column of VALUES whose rows do not agree on a type: literals become text where they can, which the column's type reads, and
+/// else are cast to it. Rows that agree are left alone; they are assigned as any query's rows are.
+fn values_of_column(rows: &mut Values, position: usize, ty: SqlType) {
+    let literal = |expr: &Expr| match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_) => Some(Literal::Text),
+            Value::Number(..) => Some(Literal::Number),
+            Value::Boolean(_) => Some(Literal::Bool),
+            Value::Null => Some(Literal::Null),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } if matches!(expr.as_ref(), Expr::Value(v) if matches!(v.value, Value::Number(..))) => {
+            Some(Literal::Number)
+        }
+        _ => None,
+    };
+    let kinds: Vec<Option<Literal>> = rows.rows.iter().filter_map(|row| row.get(position)).map(literal).collect();
+    let has = |kind: Literal| kinds.contains(&Some(kind));
+    let is_float = matches!(ty, SqlType::Float4 | SqlType::Float8);
+    let mixed = has(Literal::Text) && (has(Literal::Number) || has(Literal::Bool) || kinds.contains(&None));
+    if !mixed && !(is_float && has(Literal::Number)) {
+        return;
+    }
+    let all_literals = !kinds.contains(&None);
+    let exact = !matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
+    for expr in rows.rows.iter_mut().filter_map(|row| row.get_mut(position)) {
+        match literal(expr) {
+            Some(Literal::Number) if all_literals && ty != SqlType::Bool && (exact || !expr.to_string().contains(['.', 'e', 'E'])) => {
+                *expr = Expr::Value(Value::SingleQuotedString(expr.to_string()).into());
+            }
+            Some(Literal::Bool) if all_literals && ty == SqlType::Bool => {
+                *expr = Expr::Value(Value::SingleQuotedString(expr.to_string()).into());
+            }
+            Some(Literal::Text) if !all_literals && !matches!(ty, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_)) => {
+                let text = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *expr = typed_cast(text, ty);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Literal {
+    Text,
+    Number,
+    Bool,
+    Null,
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let found = visit_expressions(expr, |e| match e {
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// Rows with subqueries, which a list of constants cannot have: one SELECT for each.
+fn rows_as_selects(rows: &Values) -> SetExpr {
+    let selects: Vec<String> = rows
+        .rows
+        .iter()
+        .map(|row| {
+            let items: Vec<String> = row.iter().enumerate().map(|(i, e)| format!("{e} AS \"column{}\"", i + 1)).collect();
+            format!("SELECT {}", items.join(", "))
+        })
+        .collect();
+    let mut parsed = crate::parse::parse(&selects.join(" UNION ALL ")).unwrap_or_default();
+    match parsed.pop().map(|p| p.statement) {
+        Some(Statement::Query(query)) => *query.body,
+        _ => unreachable!("expressions that were parsed parse again when they are printed"),
+    }
 }
 
 /// `DEFAULT` among VALUES stands for the column's default.

@@ -25,7 +25,9 @@ pub use parse::Parsed;
 
 mod bind;
 mod names;
+mod operators;
 mod query;
+mod rewrite;
 mod show;
 
 mod copy_table;

@@ -12,7 +12,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execut
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement;
-use quire_types::{FIELD_COLUMN_ID, SqlType};
+use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::errors::datafusion_error;
 use crate::names::name_columns;
@@ -28,8 +28,15 @@ pub(crate) struct Query {
 pub(crate) async fn plan(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
     let names = name_columns(&mut statement);
     let plan = logical_plan(context, statement).await?;
+    let plan = analyzed(context, plan)?;
     let columns = output_columns(plan.schema().as_arrow(), &names);
     Ok(Query { plan, columns: Arc::new(columns) })
+}
+
+/// The plan with its types resolved. Only then do set operations, VALUES and CASE have the types that they will run with.
+fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
+    let state = context.state();
+    state.analyzer().execute_and_check(plan, &state.config_options().clone(), |_, _| {}).map_err(datafusion_error)
 }
 
 /// Plans a statement, and refuses what would bypass the session (DDL and DML that the planner would run itself).
@@ -92,6 +99,12 @@ pub(crate) fn wire_type(field: &Field) -> WireType {
     match field.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
             WireType::Array(SqlType::of_field(item).unwrap_or(SqlType::Text))
+        }
+        // Counts are never negative and never near the end of a bigint.
+        DataType::UInt64 => WireType::Scalar(SqlType::Int8),
+        // A computed numeric has no precision of its own to announce.
+        DataType::Decimal128(_, scale) if *scale >= 0 && !field.metadata().contains_key(FIELD_SQL_TYPE) => {
+            WireType::Scalar(SqlType::Numeric { precision: 38, scale: *scale })
         }
         _ => WireType::Scalar(SqlType::of_field(field).unwrap_or(SqlType::Text)),
     }

@@ -11,7 +11,8 @@ use arrow::datatypes::IntervalMonthDayNano;
 use quire_types::SqlType;
 
 use super::ValueError;
-use super::datetime::{parse_date, parse_interval, parse_time, parse_timestamp};
+use super::datetime::{parse_date, parse_time, parse_timestamp};
+use super::interval::parse_interval;
 use super::numeric::{parse_decimal, parse_int};
 
 /// Blocks that long text is kept in.
@@ -296,11 +297,12 @@ fn parse_bool(text: &str) -> Result<bool, ValueError> {
 
 fn parse_bytea(text: &str) -> Result<Vec<u8>, ValueError> {
     let invalid = |message: &str| ValueError::new("22P02", message.to_string());
+    let bad_digits = |message: &str| ValueError::new("22023", message.to_string());
     if let Some(digits) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        let value = |b: u8| (b as char).to_digit(16).ok_or_else(|| invalid(&format!("invalid hexadecimal digit: \"{}\"", b as char)));
+        let value = |b: u8| (b as char).to_digit(16).ok_or_else(|| bad_digits(&format!("invalid hexadecimal digit: \"{}\"", b as char)));
         if digits.len() % 2 == 1 {
-            return Err(invalid("invalid hexadecimal data: odd number of digits"));
+            return Err(bad_digits("invalid hexadecimal data: odd number of digits"));
         }
         return digits.chunks(2).map(|pair| Ok((value(pair[0])? * 16 + value(pair[1])?) as u8)).collect();
     }

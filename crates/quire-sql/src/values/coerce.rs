@@ -30,7 +30,7 @@ pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Res
         return Ok(array);
     }
     match to.ty {
-        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_int(array, from, to, table),
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => to_int(array, to.ty, &|| mismatch(from, to, table)),
         SqlType::Float4 | SqlType::Float8 if is_number(array.data_type()) => {
             strict(&array, &wanted).map_err(|_| ValueError::number_out_of_range(to.ty))
         }
@@ -54,7 +54,7 @@ pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Res
     }
 }
 
-fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
+pub(super) fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
@@ -84,29 +84,29 @@ fn from_text(array: &ArrayRef, to: &ColumnDef, from: &Field, table: &str) -> Res
 }
 
 /// Fractions are rounded: half to even from floats, half away from zero from numerics.
-fn to_int(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Result<ArrayRef, ValueError> {
+pub(super) fn to_int(array: ArrayRef, ty: SqlType, mismatch: &dyn Fn() -> ValueError) -> Result<ArrayRef, ValueError> {
     let whole: ArrayRef = match array.data_type() {
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            let floats = cast(&array, &DataType::Float64).map_err(|_| mismatch(from, to, table))?;
+            let floats = cast(&array, &DataType::Float64).map_err(|_| mismatch())?;
             let rounded: Float64Array = floats.as_primitive::<Float64Type>().unary(f64::round_ties_even);
             // Casts saturate; the bounds are powers of two, which floats hold exactly.
-            let bound = match to.ty {
+            let bound = match ty {
                 SqlType::Int2 => 32_768.0,
                 SqlType::Int4 => 2_147_483_648.0,
                 _ => 9_223_372_036_854_775_808.0,
             };
             if rounded.iter().flatten().any(|v| v.is_nan() || v >= bound || v < -bound) {
-                return Err(ValueError::number_out_of_range(to.ty));
+                return Err(ValueError::number_out_of_range(ty));
             }
             Arc::new(rounded)
         }
         DataType::Decimal32(_, _) | DataType::Decimal64(_, _) | DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
-            strict(&array, &DataType::Decimal128(38, 0)).map_err(|_| ValueError::number_out_of_range(to.ty))?
+            strict(&array, &DataType::Decimal128(38, 0)).map_err(|_| ValueError::number_out_of_range(ty))?
         }
         data_type if data_type.is_integer() => array,
-        _ => return Err(mismatch(from, to, table)),
+        _ => return Err(mismatch()),
     };
-    strict(&whole, &to.ty.arrow()).map_err(|_| ValueError::number_out_of_range(to.ty))
+    strict(&whole, &ty.arrow()).map_err(|_| ValueError::number_out_of_range(ty))
 }
 
 /// Anything can be assigned to text.

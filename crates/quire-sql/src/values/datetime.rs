@@ -42,8 +42,14 @@ fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
+/// `2024-02-30 BC` without its era, and whether it had one.
+fn era(text: &str) -> (&str, bool) {
+    let before_christ = text.len() > 3 && text.is_char_boundary(text.len() - 3) && text[text.len() - 3..].eq_ignore_ascii_case(" bc");
+    if before_christ { (text[..text.len() - 3].trim_end(), true) } else { (text, false) }
+}
+
 /// `Some((days, bytes read))` for text that begins like YYYY-MM-DD; `Err` when the numbers are no date.
-fn iso_date(text: &[u8]) -> Result<Option<(i64, usize)>, ()> {
+fn iso_date(text: &[u8], before_christ: bool) -> Result<Option<(i64, usize)>, ()> {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
     if !(4..=7).contains(&digits) || text.get(digits) != Some(&b'-') {
         return Ok(None);
@@ -53,20 +59,24 @@ fn iso_date(text: &[u8]) -> Result<Option<(i64, usize)>, ()> {
         let found = text[at..].iter().take(2).take_while(|b| b.is_ascii_digit()).count();
         (found > 0).then(|| (number(&text[at..at + found]), at + found))
     };
-    let year = i64::from(number(&text[..digits]));
+    let shown = i64::from(number(&text[..digits]));
+    let year = if before_christ { 1 - shown } else { shown };
     let Some((month, at)) = two(digits + 1) else { return Ok(None) };
     if text.get(at) != Some(&b'-') {
         return Ok(None);
     }
     let Some((day, end)) = two(at + 1) else { return Ok(None) };
-    if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) || year == 0 {
+    if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) || shown == 0 {
         return Err(());
     }
     Ok(Some((days_from_civil(year, month, day), end)))
 }
 
 /// Other spellings that Postgres takes with DateStyle ISO, MDY.
-const DATE_FORMATS: [&str; 8] = ["%Y%m%d", "%m/%d/%Y", "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d-%b-%Y", "%b-%d-%Y", "%Y/%m/%d"];
+const DATE_FORMATS: [&str; 9] = ["%Y%m%d", "%m/%d/%Y", "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d-%b-%Y", "%b-%d-%Y", "%Y/%m/%d", "%Y-%b-%d"];
+/// How infinite dates and timestamps are kept; both ends sort where they belong.
+const DATE_INFINITY: i64 = i32::MAX as i64;
+const DATE_MINUS_INFINITY: i64 = i32::MIN as i64;
 
 fn other_date(text: &str) -> Option<i64> {
     let date = DATE_FORMATS.iter().find_map(|f| NaiveDate::parse_from_str(text, f).ok())?;
@@ -79,13 +89,15 @@ fn field_range(text: &str) -> ValueError {
 
 /// Days since 1970-01-01.
 pub(crate) fn parse_date(text: &str) -> Result<i32, ValueError> {
-    let trimmed = text.trim();
-    let days = match iso_date(trimmed.as_bytes()).map_err(|()| field_range(text))? {
+    let (trimmed, before_christ) = era(text.trim());
+    let days = match iso_date(trimmed.as_bytes(), before_christ).map_err(|()| field_range(text))? {
         Some((days, end)) if end == trimmed.len() => days,
         // A timestamp's date part.
         Some(_) => parse_timestamp(text, SqlType::Date)?.div_euclid(DAY_MICROS),
         None => match trimmed.to_ascii_lowercase().as_str() {
             "epoch" => 0,
+            "infinity" => DATE_INFINITY,
+            "-infinity" => DATE_MINUS_INFINITY,
             "today" | "now" => today(),
             "tomorrow" => today() + 1,
             "yesterday" => today() - 1,
@@ -176,17 +188,65 @@ fn zone_offset(zone: &str, local: i64) -> Option<i64> {
     Some(local.signed_duration_since(resolved.naive_utc()).num_seconds())
 }
 
+/// Seconds east of UTC that a zone is at a moment. `None` for a zone that is not known.
+fn offset_at(zone: &str, utc_micros: i64) -> Option<i64> {
+    match zone.trim().parse::<chrono_tz::Tz>() {
+        Ok(named) => {
+            let moment = DateTime::from_timestamp_micros(utc_micros)?;
+            let local = moment.with_timezone(&named).naive_local();
+            Some(local.signed_duration_since(moment.naive_utc()).num_seconds())
+        }
+        Err(_) => zone_offset(zone, utc_micros),
+    }
+}
+
+/// The local time in a zone at a moment. `None` for a zone that is not known.
+pub(crate) fn utc_to_local(micros: i64, zone: &str) -> Option<i64> {
+    if is_infinite(micros) {
+        return Some(micros);
+    }
+    micros.checked_add(offset_at(zone, micros)? * MICROS)
+}
+
+/// The moment of a local time in a zone. `None` for a zone that is not known.
+pub(crate) fn local_to_utc(micros: i64, zone: &str) -> Option<i64> {
+    if is_infinite(micros) {
+        return Some(micros);
+    }
+    micros.checked_sub(zone_offset(zone, micros)? * MICROS)
+}
+
+fn is_infinite(micros: i64) -> bool {
+    micros == i64::MAX || micros == i64::MIN
+}
+
 /// Microseconds since 1970-01-01; UTC for timestamptz (text without a zone is UTC), local otherwise (a zone is ignored).
 pub(crate) fn parse_timestamp(text: &str, ty: SqlType) -> Result<i64, ValueError> {
+    parse_timestamp_in(text, ty, "UTC")
+}
+
+/// Likewise, where text without a zone is in `home`.
+pub(crate) fn parse_timestamp_in(text: &str, ty: SqlType, home: &str) -> Result<i64, ValueError> {
     let invalid = || ValueError::invalid(ty, text);
     let range = || field_range(text);
-    let trimmed = text.trim();
+    let (trimmed, before_christ) = era(text.trim());
     match trimmed.to_ascii_lowercase().as_str() {
         "epoch" => return Ok(0),
+        "infinity" => return Ok(i64::MAX),
+        "-infinity" => return Ok(i64::MIN),
+        word @ ("today" | "tomorrow" | "yesterday") => {
+            let days = today()
+                + match word {
+                    "tomorrow" => 1,
+                    "yesterday" => -1,
+                    _ => 0,
+                };
+            return Ok(days * DAY_MICROS);
+        }
         "now" => return Ok(quire_kit::clock::wall().as_micros() as i64),
         _ => {}
     }
-    let (days, rest) = match iso_date(trimmed.as_bytes()).map_err(|()| range())? {
+    let (days, rest) = match iso_date(trimmed.as_bytes(), before_christ).map_err(|()| range())? {
         Some((days, end)) => (days, &trimmed[end..]),
         None => {
             // Some other date, then perhaps a time.
@@ -198,58 +258,23 @@ pub(crate) fn parse_timestamp(text: &str, ty: SqlType) -> Result<i64, ValueError
     let rest = rest.strip_prefix('T').unwrap_or(rest).trim_start();
     let (time, zone) = if rest.is_empty() { (0, "") } else { time_of_day(rest).map_err(|()| range())?.ok_or_else(invalid)? };
     let local = days.checked_mul(DAY_MICROS).and_then(|d| d.checked_add(time)).ok_or_else(range)?;
-    let offset = zone_offset(zone, local).ok_or_else(invalid)?;
+    let named = zone.trim().starts_with(|c: char| c.is_alphabetic());
+    let zone = if zone.trim().is_empty() { home } else { zone };
+    let unknown = || if named { ValueError::new("22023", format!("time zone \"{}\" not recognized", zone.trim())) } else { invalid() };
+    let offset = zone_offset(zone, local).ok_or_else(unknown)?;
     if ty == SqlType::Timestamptz { local.checked_sub(offset * MICROS).ok_or_else(range) } else { Ok(local) }
 }
 
 /// Microseconds since midnight.
 pub(crate) fn parse_time(text: &str) -> Result<i64, ValueError> {
-    let (micros, zone) =
-        time_of_day(text.trim()).map_err(|()| field_range(text))?.ok_or_else(|| ValueError::invalid(SqlType::Time, text))?;
-    zone_offset(zone, 0).map(|_| micros).ok_or_else(|| ValueError::invalid(SqlType::Time, text))
-}
-
-/// `1 year 2 mons 3 days 04:05:06.789`, `P1Y2M3DT4H5M6S`.
-pub(crate) fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, ValueError> {
-    let invalid = || ValueError::invalid(SqlType::Interval, text);
     let trimmed = text.trim();
-    if let Some(iso) = trimmed.strip_prefix('P') {
-        return iso_interval(iso).ok_or_else(invalid);
-    }
-    let negate = trimmed.ends_with("ago");
-    let plain = trimmed.trim_start_matches('@').trim_end_matches("ago").trim();
-    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(plain).map_err(|_| invalid())?;
-    if negate {
-        return Ok(IntervalMonthDayNano::new(-parsed.months, -parsed.days, -parsed.nanoseconds));
-    }
-    Ok(parsed)
-}
-
-fn iso_interval(text: &str) -> Option<IntervalMonthDayNano> {
-    let (mut months, mut days, mut nanos) = (0i32, 0i32, 0i64);
-    let mut in_time = false;
-    let mut number = String::new();
-    for c in text.chars() {
-        match c {
-            'T' => in_time = true,
-            '0'..='9' | '-' | '+' | '.' => number.push(c),
-            unit => {
-                let whole = || number.parse::<i32>().ok();
-                match (unit, in_time) {
-                    ('Y', false) => months = months.checked_add(whole()?.checked_mul(12)?)?,
-                    ('M', false) => months = months.checked_add(whole()?)?,
-                    ('W', false) => days = days.checked_add(whole()?.checked_mul(7)?)?,
-                    ('D', false) => days = days.checked_add(whole()?)?,
-                    ('H', true) => nanos = nanos.checked_add(i64::from(whole()?).checked_mul(3_600_000_000_000)?)?,
-                    ('M', true) => nanos = nanos.checked_add(i64::from(whole()?).checked_mul(60_000_000_000)?)?,
-                    ('S', true) => nanos = nanos.checked_add((number.parse::<f64>().ok()? * 1e6).round() as i64 * 1000)?,
-                    _ => return None,
-                }
-                number.clear();
-            }
-        }
-    }
-    number.is_empty().then(|| IntervalMonthDayNano::new(months, days, nanos))
+    // 040506
+    let compact = (trimmed.len() == 6 && trimmed.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| format!("{}:{}:{}", &trimmed[..2], &trimmed[2..4], &trimmed[4..]));
+    let (micros, zone) = time_of_day(compact.as_deref().unwrap_or(trimmed))
+        .map_err(|()| field_range(text))?
+        .ok_or_else(|| ValueError::invalid(SqlType::Time, text))?;
+    zone_offset(zone, 0).map(|_| micros).ok_or_else(|| ValueError::invalid(SqlType::Time, text))
 }
 
 fn two_digits(value: i64, out: &mut Vec<u8>) {
@@ -258,6 +283,11 @@ fn two_digits(value: i64, out: &mut Vec<u8>) {
 }
 
 pub(crate) fn write_date(days: i32, out: &mut Vec<u8>) {
+    match i64::from(days) {
+        DATE_INFINITY => return out.extend_from_slice(b"infinity"),
+        DATE_MINUS_INFINITY => return out.extend_from_slice(b"-infinity"),
+        _ => {}
+    }
     let (year, month, day) = civil_from_days(i64::from(days));
     let (shown, before_christ) = if year <= 0 { (1 - year, true) } else { (year, false) };
     if shown < 10_000 {
@@ -298,7 +328,34 @@ pub(crate) fn write_time(micros: i64, out: &mut Vec<u8>) {
     }
 }
 
+/// A timestamptz, as the clock shows it in a zone.
+pub(crate) fn write_timestamp_in(micros: i64, zone: &str, out: &mut Vec<u8>) {
+    let offset = offset_at(zone, micros).filter(|offset| *offset != 0 && !is_infinite(micros));
+    let Some(offset) = offset else { return write_timestamp(micros, true, out) };
+    write_timestamp(micros.saturating_add(offset * MICROS), true, out);
+    // BC comes last, the zone before it.
+    let before_christ = out.ends_with(b" BC");
+    out.truncate(out.len() - if before_christ { 6 } else { 3 });
+    out.push(if offset < 0 { b'-' } else { b'+' });
+    let seconds = offset.abs();
+    two_digits(seconds / 3600, out);
+    if seconds % 3600 != 0 {
+        out.push(b':');
+        two_digits(seconds / 60 % 60, out);
+    }
+    if seconds % 60 != 0 {
+        out.push(b':');
+        two_digits(seconds % 60, out);
+    }
+    if before_christ {
+        out.extend_from_slice(b" BC");
+    }
+}
+
 pub(crate) fn write_timestamp(micros: i64, zone: bool, out: &mut Vec<u8>) {
+    if is_infinite(micros) {
+        return out.extend_from_slice(if micros > 0 { b"infinity" } else { b"-infinity" });
+    }
     let days = micros.div_euclid(DAY_MICROS);
     let start = out.len();
     write_date(days as i32, out);

@@ -11,9 +11,11 @@ pub use names::{oid_of, sql_type_of_oid, type_name, typlen, typmod};
 mod builder;
 pub use builder::{ColumnBuilder, normalize_text, parse_binary, parse_text};
 
-mod datetime;
+pub(crate) mod datetime;
 
-mod numeric;
+pub(crate) mod interval;
+
+pub(crate) mod numeric;
 
 mod text;
 pub use text::write_text;
@@ -23,6 +25,9 @@ pub use binary::write_binary;
 
 mod coerce;
 pub use coerce::coerce;
+
+mod cast;
+pub(crate) use cast::{can_cast, cast_to};
 
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,8 @@ pub fn typlen(ty: SqlType) -> i16 {
 /// The type modifier (`atttypmod`), -1 for none.
 pub fn typmod(ty: SqlType) -> i32 {
     match ty {
-        SqlType::NUMERIC_DEFAULT => -1,
+        // The greatest precision is what a numeric without one is kept with, and what is computed has.
+        SqlType::Numeric { precision: 38, .. } => -1,
         SqlType::Numeric { precision, scale } => ((i32::from(precision) << 16) | i32::from(scale)) + 4,
         SqlType::Varchar(Some(n)) | SqlType::Char(n) => n as i32 + 4,
         _ => -1,

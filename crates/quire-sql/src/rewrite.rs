@@ -1,0 +1,333 @@
+//! Rewrites of the syntax tree, before planning: casts, literals and forms that the planner takes otherwise than Postgres.
+//!
+//! What needs the types of operands is not here but in `operators`.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor, UnaryOperator,
+    Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use quire_types::SqlType;
+
+use crate::SqlError;
+use crate::bind::cast_to;
+use crate::ddl::sql_type;
+use crate::functions::CAST;
+
+/// Digits of a number that the planner takes as numeric.
+const DIGITS_MAX: usize = 38;
+/// Functions whose result has their arguments' type: an integer literal among them must be an integer.
+const POLYMORPHIC: [&str; 9] = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "max", "min", "array_agg"];
+
+/// Brings a statement or an expression to what the planner knows.
+///
+/// `typed_values` is off for the rows of an INSERT, whose types are the table's.
+pub(crate) fn rewrite(tree: &mut impl VisitMut, typed_values: bool) -> Result<(), SqlError> {
+    match tree.visit(&mut Rewriter { typed_values }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Rewriter {
+    typed_values: bool,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        match self.body(&mut query.body) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::Cast { expr: inner, data_type, .. } = expr {
+            exact_literal(inner, data_type);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match expression(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Rewriter {
+    fn body(&self, body: &mut SetExpr) -> Result<(), SqlError> {
+        match body {
+            SetExpr::Select(select) => self.select(select),
+            SetExpr::Values(values) if self.typed_values => {
+                values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_number);
+                Ok(())
+            }
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+                let all = matches!(set_quantifier, SetQuantifier::All);
+                if all && matches!(op, SetOperator::Intersect | SetOperator::Except) {
+                    // The planner would make a join of it and forget how often a row comes.
+                    return Err(SqlError::unsupported(format!("{op} ALL")));
+                }
+                self.body(left)?;
+                self.body(right)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select(&self, select: &mut Select) -> Result<(), SqlError> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                type_number(expr);
+            }
+        }
+        for join in select.from.iter().flat_map(|from| &from.joins) {
+            if let JoinOperator::FullOuter(JoinConstraint::Using(_) | JoinConstraint::Natural) = &join.join_operator {
+                // The planner would show the left side's key where only the right side has the row.
+                return Err(SqlError::unsupported("FULL JOIN with USING").with_hint("Use ON, and coalesce(left.key, right.key)."));
+            }
+        }
+        for from in &mut select.from {
+            name_series(&mut from.relation);
+            from.joins.iter_mut().for_each(|join| name_series(&mut join.relation));
+        }
+        Ok(())
+    }
+}
+
+/// A function in FROM gives its alias, or its name, to its only column.
+fn name_series(factor: &mut TableFactor) {
+    let (name, alias) = match factor {
+        TableFactor::Table { name, alias, args: Some(_), .. } => (name.clone(), alias),
+        TableFactor::Function { name, alias, .. } => (name.clone(), alias),
+        _ => return,
+    };
+    let Some(function) = name.0.last().and_then(|p| p.as_ident()).cloned() else { return };
+    if !function.value.eq_ignore_ascii_case("generate_series") {
+        return;
+    }
+    let alias = alias.get_or_insert_with(|| ast::TableAlias { explicit: true, name: function, columns: vec![], at: None });
+    if alias.columns.is_empty() {
+        alias.columns.push(ast::TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+}
+
+/// A number under a cast to float or numeric is read by the type itself, so that no digit is lost on the way.
+fn exact_literal(literal: &mut Expr, data_type: &DataType) {
+    let Expr::Value(value) = literal else { return };
+    let Value::Number(digits, _) = &value.value else { return };
+    if matches!(sql_type(data_type), Ok(SqlType::Float4 | SqlType::Float8 | SqlType::Numeric { .. })) {
+        *literal = Expr::Value(Value::SingleQuotedString(digits.replace('_', "")).into());
+    }
+}
+
+fn integer_literal(expr: &Expr) -> Option<i32> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.parse().ok(),
+            _ => None,
+        },
+        Expr::Nested(inner) => integer_literal(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(value) => match &value.value {
+                Value::Number(digits, _) => format!("-{digits}").parse().ok(),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// An integer literal is an integer when it fits; the planner would make it a bigint.
+fn type_number(expr: &mut Expr) {
+    if integer_literal(expr).is_some() {
+        let number = Expr::Nested(Box::new(std::mem::replace(expr, null())));
+        *expr = cast_to(number, SqlType::Int4);
+    }
+}
+
+fn null() -> Expr {
+    Expr::Value(Value::Null.into())
+}
+
+fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, null())
+}
+
+fn text_literal(text: impl Into<String>) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.into()).into())
+}
+
+/// `quire_cast(expr, 'type')`.
+pub(crate) fn typed_cast(expr: Expr, ty: SqlType) -> Expr {
+    function(CAST, vec![expr, text_literal(ty.name())])
+}
+
+fn expression(expr: &mut Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. } => {
+            if let Some(cast) = cast(inner, data_type)? {
+                *expr = cast;
+            }
+        }
+        Expr::TypedString(typed) => {
+            if let Ok(ty) = sql_type(&typed.data_type) {
+                *expr = typed_cast(Expr::Value(typed.value.clone()), ty);
+            }
+        }
+        Expr::Interval(interval) => {
+            if let Some(text) = interval_text(interval) {
+                *expr = typed_cast(text_literal(text), SqlType::Interval);
+            }
+        }
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) if !name.starts_with('$') => {
+                return Err(SqlError::syntax(format!("syntax error at or near \"{name}\"")));
+            }
+            Value::Number(digits, long) if digits.contains(['e', 'E']) => {
+                if let Some(plain) = without_exponent(digits) {
+                    value.value = Value::Number(plain, *long);
+                }
+            }
+            _ => {}
+        },
+        Expr::BinaryOp { left, op, right } => {
+            let (negated, insensitive) = match op {
+                BinaryOperator::PGLikeMatch => (false, false),
+                BinaryOperator::PGNotLikeMatch => (true, false),
+                BinaryOperator::PGILikeMatch => (false, true),
+                BinaryOperator::PGNotILikeMatch => (true, true),
+                _ => return Ok(()),
+            };
+            let (subject, pattern) = (Box::new(taken(left)), Box::new(taken(right)));
+            *expr = match insensitive {
+                true => Expr::ILike { negated, any: false, expr: subject, pattern, escape_char: None },
+                false => Expr::Like { negated, any: false, expr: subject, pattern, escape_char: None },
+            };
+        }
+        // Comparisons are planned with their operands' types; BETWEEN is not.
+        Expr::Between { expr: value, negated, low, high } => {
+            let (below, above, both) = match negated {
+                true => (BinaryOperator::Lt, BinaryOperator::Gt, BinaryOperator::Or),
+                false => (BinaryOperator::GtEq, BinaryOperator::LtEq, BinaryOperator::And),
+            };
+            let compare = |op: BinaryOperator, bound: &mut Expr| Expr::BinaryOp {
+                left: Box::new(Expr::Nested(value.clone())),
+                op,
+                right: Box::new(Expr::Nested(Box::new(taken(bound)))),
+            };
+            let (left, right) = (Box::new(compare(below, low)), Box::new(compare(above, high)));
+            *expr = Expr::Nested(Box::new(Expr::BinaryOp { left, op: both, right }));
+        }
+        Expr::Case { conditions, else_result, .. } => {
+            conditions.iter_mut().for_each(|when| type_number(&mut when.result));
+            if let Some(result) = else_result {
+                type_number(result);
+            }
+        }
+        Expr::Array(array) => array.elem.iter_mut().for_each(type_number),
+        Expr::Function(call) => {
+            if let Some(name) = call.name.0.last().and_then(|p| p.as_ident())
+                && POLYMORPHIC.iter().any(|p| name.value.eq_ignore_ascii_case(p))
+                && let FunctionArguments::List(list) = &mut call.args
+            {
+                for arg in &mut list.args {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) = arg {
+                        type_number(arg);
+                    }
+                }
+            }
+        }
+        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+            if let Expr::Subquery(query) = right.as_mut() {
+                separate(query)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn cast(inner: &mut Expr, data_type: &DataType) -> Result<Option<Expr>, SqlError> {
+    let (ty, array) = match data_type {
+        DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _)) => (sql_type(item), true),
+        other => (sql_type(other), false),
+    };
+    let ty = match ty {
+        Ok(ty) => ty,
+        // System types (regclass, oid, name, …) have planners of their own.
+        Err(error) if error.code == "42704" => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // What `type_number` makes.
+    if ty == SqlType::Int4 && !array && integer_literal(inner).is_some() {
+        return Ok(None);
+    }
+    type_number(inner);
+    let name = format!("{}{}", ty.name(), if array { "[]" } else { "" });
+    Ok(Some(function(CAST, vec![taken(inner), text_literal(name)])))
+}
+
+/// `INTERVAL '90' DAY` is '90 day'; with two fields the text says what is meant.
+fn interval_text(interval: &ast::Interval) -> Option<String> {
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    let text = value.clone().into_string()?;
+    let bare = text.trim().parse::<f64>().is_ok();
+    match (&interval.leading_field, &interval.last_field) {
+        (Some(field), None) if bare => Some(format!("{text} {}", field.to_string().to_lowercase())),
+        _ => Some(text),
+    }
+}
+
+/// 1.5e3 is 1500. `None` when that takes more digits than a numeric has.
+fn without_exponent(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let point = i64::try_from(whole.len()).ok()? + exponent;
+    let length = i64::try_from(digits.len()).ok()?;
+    if !(-(DIGITS_MAX as i64)..=DIGITS_MAX as i64).contains(&point) {
+        return None;
+    }
+    let plain = if point <= 0 {
+        format!("0.{}{digits}", "0".repeat(point.unsigned_abs() as usize))
+    } else if point >= length {
+        format!("{digits}{}.", "0".repeat((point - length) as usize))
+    } else {
+        format!("{}.{}", &digits[..point as usize], &digits[point as usize..])
+    };
+    (plain.len() <= DIGITS_MAX + 2).then_some(plain)
+}
+
+/// `x > ANY (SELECT y …)`: the planner joins both sides, and would take a column of the same name in both for one.
+fn separate(query: &mut Box<Query>) -> Result<(), SqlError> {
+    let sql = format!("SELECT \"quire:item\" FROM ({query}) AS \"quire:set\" (\"quire:item\")");
+    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).and_then(|mut p| p.parse_query());
+    *query = parsed.map_err(|e| SqlError::internal(format!("a subquery did not survive being printed: {e}")))?;
+    Ok(())
+}
+
+/// A call.
+pub(crate) fn function(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
