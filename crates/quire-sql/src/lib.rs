@@ -15,23 +15,35 @@ pub use engine::Engine;
 mod session;
 pub use session::{CancelHandle, Session};
 
+mod session_settings;
+
 mod work;
 pub use work::Work;
 
 mod settings;
 
+mod syntax;
+mod system_query;
+
 mod parse;
 pub use parse::Parsed;
 
 mod bind;
+mod cursor;
 mod names;
+mod operators;
+mod prepare;
 mod query;
+mod regtypes;
+mod resolve;
 mod show;
 
 mod copy_table;
 mod ddl;
 mod define;
+mod depend;
 mod insert;
+mod utility;
 
 mod copy_in;
 pub use copy_in::CopyIn;
@@ -43,6 +55,7 @@ mod write;
 mod catalog;
 mod functions;
 mod scan_exec;
+mod session_functions;
 mod source;
 mod system;
 mod system_functions;
