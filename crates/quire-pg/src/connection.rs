@@ -94,6 +94,7 @@ impl Connection {
                 In::Query(query) => {
                     self.end_pipeline().await?;
                     self.extended.forget_unnamed();
+                    self.session.close_statement("");
                     self.simple(&query.query).await?;
                     self.ready().await?;
                 }

@@ -21,26 +21,18 @@ use crate::types::{description, parameter_type};
 use crate::wire::WireError;
 use crate::{copy, params};
 
-/// Statements and portals a session may hold: far more than any driver keeps, and a bound on its memory.
+/// Portals a session may hold: far more than any driver keeps, and a bound on its memory.
 const NAMES_MAX: usize = 100_000;
 
-/// Prepared statements and portals of a connection, by name; the unnamed ones are named "".
+/// Portals of a connection, by name; the unnamed one is named "". Prepared statements are the session's.
 #[derive(Default)]
 pub(crate) struct Extended {
-    statements: HashMap<String, Statement>,
     portals: HashMap<String, Portal>,
 }
 
-/// A prepared statement; none in it for an empty query string.
-#[derive(Clone)]
-struct Statement {
-    prepared: Option<Arc<Prepared>>,
-    /// Its text, shortened, for logs.
-    summary: Arc<str>,
-}
-
 struct Portal {
-    statement: Statement,
+    /// Its statement; none for an empty query string.
+    prepared: Option<Arc<Prepared>>,
     parameters: Vec<ParamValue>,
     formats: Formats,
     progress: Progress,
@@ -59,25 +51,12 @@ enum Progress {
 
 impl Extended {
     pub(crate) fn forget_unnamed(&mut self) {
-        self.statements.remove("");
         self.portals.remove("");
     }
 
     /// Portals end with their transaction.
     pub(crate) fn close_portals(&mut self) {
         self.portals.clear();
-    }
-
-    fn statement(&self, name: &str) -> Result<&Statement, SqlError> {
-        let missing = || {
-            let message = if name.is_empty() {
-                "unnamed prepared statement does not exist".into()
-            } else {
-                format!("prepared statement \"{name}\" does not exist")
-            };
-            SqlError::new("26000", message)
-        };
-        self.statements.get(name).ok_or_else(missing)
     }
 }
 
@@ -96,12 +75,8 @@ impl Connection {
 
     pub(crate) async fn parse(&mut self, parse: Parse) -> Result<(), WireError> {
         let name = parse.name.unwrap_or_default();
-        if !name.is_empty() && self.extended.statements.contains_key(&name) {
-            self.reject(&SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
-            return Ok(());
-        }
-        if self.extended.statements.len() >= NAMES_MAX {
-            self.reject(&SqlError::new("53400", format!("a session has at most {NAMES_MAX} prepared statements")));
+        if let Err(error) = self.session.check_statement_name(&name) {
+            self.reject(&error);
             return Ok(());
         }
         let parsed = match self.split(&parse.query) {
@@ -115,11 +90,10 @@ impl Connection {
                 return Ok(());
             }
         };
-        let mut summary: Arc<str> = "".into();
         let prepared = match parsed {
             None => None,
             Some(statement) => {
-                summary = statement.summary().into();
+                let summary = statement.summary();
                 let began = clock::now();
                 let given: Vec<_> = parse.type_oids.iter().map(|oid| parameter_type(*oid)).collect();
                 match self.guarded(|session| async move { session.prepare(statement, &given).await }.boxed()).await? {
@@ -132,7 +106,7 @@ impl Connection {
                 }
             }
         };
-        self.extended.statements.insert(name, Statement { prepared, summary });
+        self.session.keep_statement(name, prepared);
         self.wire.send(Out::ParseComplete(ParseComplete::new()));
         Ok(())
     }
@@ -156,12 +130,12 @@ impl Connection {
         if self.extended.portals.len() >= NAMES_MAX {
             return Err(SqlError::new("53400", format!("a session has at most {NAMES_MAX} portals")));
         }
-        let statement = self.extended.statement(bind.statement_name.as_deref().unwrap_or_default())?.clone();
-        let types = statement.prepared.as_ref().map(|p| p.parameters.as_slice()).unwrap_or_default();
+        let prepared = self.session.statement_named(bind.statement_name.as_deref().unwrap_or_default())?;
+        let types = prepared.as_ref().map(|p| p.parameters.as_slice()).unwrap_or_default();
         let parameters = params::decode(types, &bind.parameter_format_codes, &bind.parameters)?;
-        let columns = statement.prepared.as_ref().and_then(|p| p.columns.as_ref()).map_or(0, |c| c.len());
+        let columns = prepared.as_ref().and_then(|p| p.columns.as_ref()).map_or(0, |c| c.len());
         let codes: &[i16] = if columns == 0 { &[] } else { &bind.result_column_format_codes };
-        Ok(Portal { formats: Formats::new(codes, columns)?, statement, parameters, progress: Progress::Bound })
+        Ok(Portal { formats: Formats::new(codes, columns)?, prepared, parameters, progress: Progress::Bound })
     }
 
     pub(crate) fn describe(&mut self, describe: &Describe) -> Result<(), WireError> {
@@ -171,10 +145,10 @@ impl Connection {
             return Ok(());
         }
         let described = if describe.target_type == b'S' {
-            self.extended.statement(&name).map(|s| (s.prepared.clone(), None))
+            self.session.statement_named(&name).map(|prepared| (prepared, None))
         } else {
             let portal = self.extended.portals.get(&name).ok_or_else(|| no_portal(&name));
-            portal.map(|p| (p.statement.prepared.clone(), Some(p.formats.clone())))
+            portal.map(|p| (p.prepared.clone(), Some(p.formats.clone())))
         };
         match described {
             Err(error) => self.reject(&error),
@@ -198,7 +172,7 @@ impl Connection {
     pub(crate) fn close_target(&mut self, close: &Close) {
         let name = close.name.as_deref().unwrap_or_default();
         match close.target_type {
-            TARGET_TYPE_BYTE_STATEMENT => drop(self.extended.statements.remove(name)),
+            TARGET_TYPE_BYTE_STATEMENT => self.session.close_statement(name),
             TARGET_TYPE_BYTE_PORTAL => drop(self.extended.portals.remove(name)),
             other => return self.reject(&SqlError::new("08P01", format!("invalid CLOSE message subtype {other}"))),
         }
@@ -216,7 +190,8 @@ impl Connection {
         let began_in_block = self.session.transaction_status() != TransactionStatus::Idle;
         let limit = if execute.max_rows > 0 { execute.max_rows as usize } else { usize::MAX };
         let outcome = self.advance(&mut portal, limit).await?;
-        self.log(&portal.statement.summary, began, self.wire.total() - sent, outcome.as_ref());
+        let summary = portal.prepared.as_ref().map(|p| p.summary()).unwrap_or_default();
+        self.log(&summary, began, self.wire.total() - sent, outcome.as_ref());
         match outcome {
             Ok(done) => {
                 if self.session.transaction_status() == TransactionStatus::Idle {
@@ -238,7 +213,7 @@ impl Connection {
 
     async fn advance(&mut self, portal: &mut Portal, limit: usize) -> Result<Result<Done, SqlError>, WireError> {
         if matches!(portal.progress, Progress::Bound) {
-            let Some(prepared) = portal.statement.prepared.clone() else {
+            let Some(prepared) = portal.prepared.clone() else {
                 self.wire.send(Out::EmptyQueryResponse(EmptyQueryResponse::new()));
                 return Ok(Ok(Done { tag: None, rows: 0 }));
             };
@@ -252,7 +227,7 @@ impl Connection {
             portal.progress = Progress::Done;
             match ran {
                 Err(error) => return Ok(Err(error)),
-                Ok(Response::Rows(rows)) if !same_shape(&portal.statement, &rows) => {
+                Ok(Response::Rows(rows)) if !same_shape(portal.prepared.as_deref(), &rows) => {
                     return Ok(Err(SqlError::new("0A000", "cached plan must not change result type")));
                 }
                 Ok(Response::Rows(rows)) => portal.progress = Progress::Rows { rows, pending: None },
@@ -287,7 +262,7 @@ impl Connection {
 }
 
 /// The client was told the result's columns, and chose formats for them, when the statement was prepared.
-fn same_shape(statement: &Statement, rows: &Rows) -> bool {
-    let told = statement.prepared.as_ref().and_then(|p| p.columns.as_ref()).map(|c| c.as_slice()).unwrap_or_default();
+fn same_shape(prepared: Option<&Prepared>, rows: &Rows) -> bool {
+    let told = prepared.and_then(|p| p.columns.as_ref()).map(|c| c.as_slice()).unwrap_or_default();
     told.len() == rows.columns.len() && told.iter().zip(rows.columns.iter()).all(|(t, r)| description(t.ty).0 == description(r.ty).0)
 }

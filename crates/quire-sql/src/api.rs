@@ -151,3 +151,10 @@ pub struct Prepared {
     /// Columns of the result; `None` when it has no rows.
     pub columns: Option<Arc<Vec<OutputColumn>>>,
 }
+
+impl Prepared {
+    /// The statement's text, shortened, for logs.
+    pub fn summary(&self) -> String {
+        self.statement.summary()
+    }
+}

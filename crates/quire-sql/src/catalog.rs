@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use quire_scan::OwnRows;
 use quire_types::{Catalog, SchemaDef, TableId, View, ViewDef};
 
+use crate::settings::SharedSettings;
 use crate::source::PageColumns;
 use crate::table::QuireTable;
 
@@ -37,13 +38,42 @@ pub(crate) struct ScopeCell {
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
+    /// The session's, for functions that ask for them.
+    settings: SharedSettings,
+    user: String,
+    backend_pid: i32,
 }
 
 impl ScopeCell {
     pub(crate) fn new(source: Arc<PageColumns>) -> ScopeCell {
         let view = Arc::new(View::default());
         let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default() };
-        ScopeCell { scope: RwLock::new(scope), source, state: RwLock::default(), returning: RwLock::default() }
+        ScopeCell {
+            scope: RwLock::new(scope),
+            source,
+            state: RwLock::default(),
+            returning: RwLock::default(),
+            settings: SharedSettings::default(),
+            user: String::new(),
+            backend_pid: 0,
+        }
+    }
+
+    /// With what functions may ask of the session.
+    pub(crate) fn of_session(self, settings: SharedSettings, user: &str, backend_pid: i32) -> ScopeCell {
+        ScopeCell { settings, user: user.to_string(), backend_pid, ..self }
+    }
+
+    pub(crate) fn settings(&self) -> &SharedSettings {
+        &self.settings
+    }
+
+    pub(crate) fn user(&self) -> String {
+        self.user.clone()
+    }
+
+    pub(crate) fn backend_pid(&self) -> i32 {
+        self.backend_pid
     }
 
     pub(crate) fn set(&self, scope: Scope) {

@@ -6,6 +6,8 @@ use datafusion::sql::sqlparser::ast::{
     self, CharacterLength, ColumnOption, CreateTable, DataType, ExactNumberInfo, Expr, IndexColumn, ObjectName, TableConstraint,
     TimezoneInfo,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{ColumnDef, ColumnId, ConstraintDef, ConstraintKind, ReferentialAction, SqlType, TableDef, TableId};
 
 use crate::SqlError;
@@ -200,6 +202,9 @@ impl<'a> TableBuilder<'a> {
                 ColumnOption::Null | ColumnOption::Collation(_) => {}
                 ColumnOption::NotNull => self.columns[id.0 as usize - 1].nullable = false,
                 ColumnOption::Default(expr) => {
+                    if !mentioned_columns(expr).iter().all(|name| name.starts_with("current_") || name.starts_with("local")) {
+                        return Err(SqlError::new("0A000", "cannot use column reference in DEFAULT expression"));
+                    }
                     self.columns[id.0 as usize - 1].default = (expr.to_string().to_uppercase() != "NULL").then(|| expr.to_string());
                 }
                 ColumnOption::PrimaryKey(_) => self.primary_key(declared, vec![id])?,
@@ -383,6 +388,13 @@ impl<'a> TableBuilder<'a> {
             on_update: action(&key.on_update),
         })
     }
+}
+
+/// The columns of a table that the text of one of its CHECKs mentions.
+pub(crate) fn check_columns(table: &TableDef, sql: &str) -> Vec<ColumnId> {
+    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_expr());
+    let names = parsed.map(|expr| mentioned_columns(&expr)).unwrap_or_default();
+    table.columns.iter().filter(|c| names.contains(&c.name)).map(|c| c.id).collect()
 }
 
 /// Column names that an expression mentions.

@@ -1,12 +1,14 @@
 //! DDL statements: what they check at the session's snapshot, and the changes they record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{Analyze, CascadeOption, CreateTable, CreateView, ObjectName, SchemaName, Statement, Truncate};
 use quire_types::{CatalogChange, ConstraintKind, SchemaDef, SchemaId, SqlType, TableDef, TableId, ViewDef};
 
 use crate::ddl;
-use crate::names::{Resolver, fold, missing_relation, split};
+use crate::depend;
+use crate::names::{Resolver, fold, split};
 use crate::txn::Transaction;
 use crate::{Response, Session, SqlError, WireType, bind, query};
 
@@ -101,6 +103,9 @@ impl Session {
             let WireType::Scalar(ty) = column.ty else { return Err(SqlError::unsupported("a view with array columns")) };
             columns.push((name, ty));
         }
+        if let Some(old) = &existing {
+            check_replacement(old, &columns)?;
+        }
         // Names of result columns are fixed now, as Postgres fixes them.
         let list: Vec<String> = columns.iter().map(|(n, _)| format!("\"{}\"", n.replace('"', "\"\""))).collect();
         let sql = format!("SELECT * FROM ({statement}) AS _view ({})", list.join(", "));
@@ -143,67 +148,49 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<Response, SqlError> {
         let path = self.search_path();
+        let mut tables: Vec<Arc<TableDef>> = vec![];
         for name in names {
             let resolver = self.resolver(transaction, &path);
-            let Some(table) = resolver.find_table(name)? else {
-                if resolver.find_view(name)?.is_some() {
+            match resolver.find_table(name)? {
+                Some(table) if tables.iter().any(|t| t.id == table.id) => {}
+                Some(table) => tables.push(table),
+                None if resolver.find_view(name)?.is_some() => {
                     let error = SqlError::new("42809", format!("\"{}\" is not a table", split(name)?.1));
                     return Err(error.with_hint("Use DROP VIEW to remove a view."));
                 }
-                if if_exists {
-                    self.notice("NOTICE", "00000", format!("table \"{}\" does not exist, skipping", split(name)?.1));
-                    continue;
-                }
-                return Err(SqlError::new("42P01", format!("table \"{}\" does not exist", split(name)?.1)));
-            };
-            self.drop_references(&table, names, cascade, transaction)?;
+                None if if_exists => self.notice("NOTICE", "00000", format!("table \"{}\" does not exist, skipping", split(name)?.1)),
+                None => return Err(SqlError::new("42P01", format!("table \"{}\" does not exist", split(name)?.1))),
+            }
+        }
+        let ids: BTreeSet<TableId> = tables.iter().map(|t| t.id).collect();
+        let what = match tables.as_slice() {
+            [table] => depend::described(transaction.catalog(), &path, table.id),
+            _ => "desired object(s)".to_string(),
+        };
+        let mut dropped = self.drop_dependent_views(&ids, &what, cascade, transaction)?;
+        for table in &tables {
+            dropped.extend(drop_references(table, &ids, cascade, transaction)?);
+        }
+        for table in &tables {
             transaction.change("DROP TABLE", CatalogChange::DropTable { id: table.id, version: table.version })?;
         }
+        self.notice_cascade(&dropped);
         Ok(Response::Complete("DROP TABLE".into()))
-    }
-
-    /// Foreign keys that point at a table about to be dropped: an error, or with CASCADE they go too.
-    fn drop_references(
-        &mut self,
-        table: &TableDef,
-        dropped: &[ObjectName],
-        cascade: bool,
-        transaction: &mut Transaction,
-    ) -> Result<(), SqlError> {
-        let points_here = |kind: &ConstraintKind| matches!(kind, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
-        let path = self.search_path();
-        let also_dropped: Vec<TableId> = {
-            let resolver = self.resolver(transaction, &path);
-            dropped.iter().filter_map(|n| resolver.find_table(n).ok().flatten()).map(|t| t.id).collect()
-        };
-        let others: Vec<Arc<TableDef>> = transaction.catalog().tables.values().cloned().collect();
-        for other in others.iter().filter(|t| !also_dropped.contains(&t.id)) {
-            let Some(constraint) = other.constraints.iter().find(|c| points_here(&c.kind)) else { continue };
-            if !cascade {
-                return Err(SqlError::new("2BP01", format!("cannot drop table {} because other objects depend on it", table.name))
-                    .with_detail(format!("constraint {} on table {} depends on table {}", constraint.name, other.name, table.name))
-                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
-            }
-            self.notice("NOTICE", "00000", format!("drop cascades to constraint {} on table {}", constraint.name, other.name));
-            let mut def = other.as_ref().clone();
-            def.constraints.retain(|c| !points_here(&c.kind));
-            def.version += 1;
-            transaction.change("DROP TABLE", CatalogChange::ReplaceTable(def))?;
-        }
-        Ok(())
     }
 
     pub(crate) fn drop_views(
         &mut self,
         names: &[ObjectName],
         if_exists: bool,
+        cascade: bool,
         transaction: &mut Transaction,
     ) -> Result<Response, SqlError> {
         let path = self.search_path();
+        let mut views = BTreeSet::new();
         for name in names {
             let resolver = self.resolver(transaction, &path);
             match resolver.find_view(name)? {
-                Some(view) => transaction.change("DROP VIEW", CatalogChange::DropView(view.id))?,
+                Some(view) => drop(views.insert(view.id)),
                 None if resolver.find_table(name)?.is_some() => {
                     let error = SqlError::new("42809", format!("\"{}\" is not a view", split(name)?.1));
                     return Err(error.with_hint("Use DROP TABLE to remove a table."));
@@ -212,6 +199,15 @@ impl Session {
                 None => return Err(SqlError::new("42P01", format!("view \"{}\" does not exist", split(name)?.1))),
             }
         }
+        let what = match views.first() {
+            Some(id) if views.len() == 1 => depend::described(transaction.catalog(), &path, *id),
+            _ => "desired object(s)".to_string(),
+        };
+        let dropped = self.drop_dependent_views(&views, &what, cascade, transaction)?;
+        for view in views {
+            transaction.change("DROP VIEW", CatalogChange::DropView(view))?;
+        }
+        self.notice_cascade(&dropped);
         Ok(Response::Complete("DROP VIEW".into()))
     }
 
@@ -222,6 +218,8 @@ impl Session {
         cascade: bool,
         transaction: &mut Transaction,
     ) -> Result<Response, SqlError> {
+        let path = self.search_path();
+        let mut dropped = vec![];
         for name in names {
             let (_, name) = split(name)?;
             let Some(schema) = transaction.catalog().schema_by_name(&name).cloned() else {
@@ -232,14 +230,20 @@ impl Session {
                 return Err(SqlError::new("3F000", format!("schema \"{name}\" does not exist")));
             };
             let catalog = transaction.catalog().clone();
-            let tables: Vec<_> = catalog.tables.values().filter(|t| t.schema == schema.id).collect();
-            let views: Vec<_> = catalog.views.values().filter(|v| v.schema == schema.id).collect();
-            if !cascade && !(tables.is_empty() && views.is_empty()) {
-                let object =
-                    tables.first().map(|t| format!("table {name}.{}", t.name)).or(views.first().map(|v| format!("view {name}.{}", v.name)));
+            let tables: Vec<_> = catalog.tables.values().filter(|t| t.schema == schema.id).cloned().collect();
+            let views: Vec<_> = catalog.views.values().filter(|v| v.schema == schema.id).cloned().collect();
+            let ids: BTreeSet<TableId> = tables.iter().map(|t| t.id).chain(views.iter().map(|v| v.id)).collect();
+            let described: Vec<String> = ids.iter().map(|id| depend::described(&catalog, &path, *id)).collect();
+            if !cascade && !ids.is_empty() {
+                let lines: Vec<String> = described.iter().map(|d| format!("{d} depends on schema {name}")).collect();
                 return Err(SqlError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
-                    .with_detail(format!("{} depends on schema {name}", object.unwrap_or_default()))
+                    .with_detail(lines.join("\n"))
                     .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            dropped.extend(described);
+            dropped.extend(self.drop_dependent_views(&ids, &format!("schema {name}"), cascade, transaction)?);
+            for table in &tables {
+                dropped.extend(drop_references(table, &ids, cascade, transaction)?);
             }
             for view in views {
                 transaction.change("DROP SCHEMA", CatalogChange::DropView(view.id))?;
@@ -249,6 +253,7 @@ impl Session {
             }
             transaction.change("DROP SCHEMA", CatalogChange::DropSchema(schema.id))?;
         }
+        self.notice_cascade(&dropped);
         Ok(Response::Complete("DROP SCHEMA".into()))
     }
 
@@ -292,14 +297,62 @@ impl Session {
 
     /// Statistics are kept by the writers of segments, so there is nothing to gather: names are checked.
     pub(crate) fn analyze(&mut self, analyze: &Analyze) -> Result<Response, SqlError> {
+        self.check_relation(analyze.table_name.as_ref())?;
         if let Some(name) = &analyze.table_name {
             let path = self.search_path();
             let catalog = self.cell.get().catalog;
-            let resolver = Resolver { catalog: &catalog, search_path: &path };
-            if resolver.find_table(name)?.is_none() {
-                return Err(missing_relation(name));
+            let table = Resolver { catalog: &catalog, search_path: &path }.table(name)?;
+            for column in analyze.columns.iter().map(fold) {
+                if table.column_index(&column).is_none() {
+                    return Err(SqlError::new("42703", format!("column \"{column}\" of relation \"{}\" does not exist", table.name)));
+                }
             }
         }
         Ok(Response::Complete("ANALYZE".into()))
     }
+}
+
+/// Foreign keys that point at a table about to be dropped: an error, or with CASCADE they go too. Gives what went, described.
+fn drop_references(
+    table: &TableDef,
+    also_dropped: &BTreeSet<TableId>,
+    cascade: bool,
+    transaction: &mut Transaction,
+) -> Result<Vec<String>, SqlError> {
+    let points_here = |kind: &ConstraintKind| matches!(kind, ConstraintKind::ForeignKey { references, .. } if *references == table.id);
+    let others: Vec<Arc<TableDef>> = transaction.catalog().tables.values().cloned().collect();
+    let mut dropped = vec![];
+    for other in others.iter().filter(|t| !also_dropped.contains(&t.id)) {
+        let constraints: Vec<_> = other.constraints.iter().filter(|c| points_here(&c.kind)).collect();
+        let Some(first) = constraints.first() else { continue };
+        if !cascade {
+            return Err(SqlError::new("2BP01", format!("cannot drop table {} because other objects depend on it", table.name))
+                .with_detail(format!("constraint {} on table {} depends on table {}", first.name, other.name, table.name))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        dropped.extend(constraints.iter().map(|c| format!("constraint {} on table {}", c.name, other.name)));
+        let mut def = other.as_ref().clone();
+        def.constraints.retain(|c| !points_here(&c.kind));
+        def.version += 1;
+        transaction.change("DROP TABLE", CatalogChange::ReplaceTable(def))?;
+    }
+    Ok(dropped)
+}
+
+/// CREATE OR REPLACE VIEW may add columns at the end, and change nothing of those that are there.
+fn check_replacement(old: &ViewDef, new: &[(String, SqlType)]) -> Result<(), SqlError> {
+    if new.len() < old.columns.len() {
+        return Err(SqlError::new("42P16", "cannot drop columns from view"));
+    }
+    for ((old_name, old_type), (new_name, new_type)) in old.columns.iter().zip(new) {
+        if old_name != new_name {
+            return Err(SqlError::new("42P16", format!("cannot change name of view column \"{old_name}\" to \"{new_name}\""))
+                .with_hint("Use ALTER VIEW ... RENAME COLUMN ... to change name of view column instead."));
+        }
+        if old_type != new_type {
+            let (from, to) = (old_type.name(), new_type.name());
+            return Err(SqlError::new("42P16", format!("cannot change data type of view column \"{old_name}\" from {from} to {to}")));
+        }
+    }
+    Ok(())
 }

@@ -67,6 +67,11 @@ impl Engine {
         self.client.snapshot().await.map(|_| ()).map_err(client_error)
     }
 
+    /// Whether `pg_catalog` has a relation of that name.
+    pub(crate) fn is_system_table(&self, name: &str) -> bool {
+        self.system.get("pg_catalog").is_some_and(|schema| schema.table_exist(name)) || crate::system::is_added(name)
+    }
+
     /// Writes what is on its way to the disk cache. For after the last session has ended.
     pub async fn close(&self) {
         self.source.cache().close().await;
@@ -95,6 +100,8 @@ fn config(options: &EngineOptions) -> SessionConfig {
         .with_target_partitions(options.target_partitions.max(1));
     let inner = config.options_mut();
     inner.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    // Errors say where in the text the planner found them.
+    inner.sql_parser.collect_spans = true;
     // 0.05 is numeric in Postgres, not double precision.
     inner.sql_parser.parse_float_as_decimal = true;
     // A filter pushed from a join to a scan is evaluated there, on every row.

@@ -15,6 +15,8 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// Character position in the query text, from 1.
     pub position: Option<usize>,
+    /// The same as line and column, from 1, until the session that has the text turns it into a position.
+    pub(crate) place: Option<(u64, u64)>,
     /// Where it happened (`COPY t, line 3, column b: "x"`).
     pub context: Option<String>,
     /// The schema, table, column and constraint concerned.
@@ -37,7 +39,16 @@ pub struct ErrorObject {
 impl SqlError {
     /// An error with a code and a message.
     pub fn new(code: &'static str, message: impl Into<String>) -> SqlError {
-        SqlError { code, message: message.into(), detail: None, hint: None, position: None, context: None, object: ErrorObject::default() }
+        SqlError {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            place: None,
+            context: None,
+            object: ErrorObject::default(),
+        }
     }
 
     /// Adds a detail.
@@ -55,6 +66,22 @@ impl SqlError {
     /// Adds a position, in characters from 1.
     pub fn at(mut self, position: usize) -> SqlError {
         self.position = Some(position);
+        self
+    }
+
+    /// Adds the place of a node of the syntax tree.
+    pub(crate) fn at_span(mut self, span: datafusion::sql::sqlparser::tokenizer::Span) -> SqlError {
+        if span.start.line > 0 {
+            self.place = Some((span.start.line, span.start.column));
+        }
+        self
+    }
+
+    /// Turns the place into a position in the query text.
+    pub(crate) fn located_in(mut self, source: &str) -> SqlError {
+        if let (None, Some((line, column))) = (self.position, self.place.take()) {
+            self.position = crate::errors::character_position(source, line as usize, column as usize);
+        }
         self
     }
 

@@ -1,6 +1,6 @@
 //! Errors of the layers below, in Postgres' terms.
 
-use datafusion::common::SchemaError;
+use datafusion::common::{Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use quire_client::ClientError;
@@ -103,10 +103,6 @@ pub(crate) fn parser_error(error: &ParserError, sql: &str) -> SqlError {
         }
     };
     let mut out = SqlError::syntax(message);
-    if found.is_some() {
-        let expected = text.split(", found:").next().and_then(|e| e.strip_prefix("Expected: "));
-        out.detail = expected.map(|e| format!("Expected {e}."));
-    }
     out.position = match found.as_deref() {
         Some("EOF" | "") => Some(sql.chars().count() + 1),
         _ => position,
@@ -130,7 +126,7 @@ pub(crate) fn character_position(sql: &str, line: usize, column: usize) -> Optio
 pub(crate) fn datafusion_error(error: DataFusionError) -> SqlError {
     match error {
         DataFusionError::Context(_, inner) => datafusion_error(*inner),
-        DataFusionError::Diagnostic(_, inner) => datafusion_error(*inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => placed(&diagnostic, datafusion_error(*inner)),
         DataFusionError::Shared(inner) => shared_error(&inner),
         DataFusionError::Collection(mut errors) if !errors.is_empty() => datafusion_error(errors.swap_remove(0)),
         DataFusionError::SQL(error, _) => parser_error(&error, ""),
@@ -145,10 +141,20 @@ pub(crate) fn datafusion_error(error: DataFusionError) -> SqlError {
     }
 }
 
+/// An error at the place that the planner noted.
+fn placed(diagnostic: &Diagnostic, mut error: SqlError) -> SqlError {
+    if let Some(span) = diagnostic.span.filter(|s| s.start.line > 0)
+        && matches!(error.code, "42703" | "42702" | "42883" | "42803")
+    {
+        error.place.get_or_insert((span.start.line, span.start.column));
+    }
+    error
+}
+
 fn shared_error(error: &DataFusionError) -> SqlError {
     match error {
         DataFusionError::Context(_, inner) => shared_error(inner),
-        DataFusionError::Diagnostic(_, inner) => shared_error(inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => placed(diagnostic, shared_error(inner)),
         DataFusionError::Shared(inner) => shared_error(inner),
         DataFusionError::Collection(errors) if !errors.is_empty() => shared_error(&errors[0]),
         DataFusionError::SchemaError(error, _) => schema_error(error),
@@ -156,7 +162,7 @@ fn shared_error(error: &DataFusionError) -> SqlError {
         DataFusionError::ResourcesExhausted(message) => {
             SqlError::new("53200", "out of memory").with_detail(message.clone()).with_hint("Raise --memory-limit, or ask for less at once.")
         }
-        DataFusionError::NotImplemented(message) => SqlError::new("0A000", strip(message)),
+        DataFusionError::NotImplemented(message) => known(RUNNING, message).unwrap_or_else(|| SqlError::new("0A000", strip(message))),
         DataFusionError::Plan(message) => plan_message(strip(message)),
         DataFusionError::Execution(message) => arrow_message(message),
         DataFusionError::External(error) => match error.downcast_ref::<SqlError>() {
@@ -180,13 +186,106 @@ fn strip(message: &str) -> String {
 
 fn schema_error(error: &SchemaError) -> SqlError {
     match error {
-        SchemaError::FieldNotFound { field, .. } => {
-            let name = field.relation.as_ref().map_or_else(|| format!("\"{}\"", field.name), |r| format!("{}.{}", r.table(), field.name));
-            SqlError::new("42703", format!("column {name} does not exist"))
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let Some(relation) = &field.relation else {
+                return SqlError::new("42703", format!("column \"{}\" does not exist", field.name));
+            };
+            let in_from = valid_fields.iter().any(|f| f.relation.as_ref().is_some_and(|r| r.table() == relation.table()));
+            if !in_from {
+                return missing_from(relation.table());
+            }
+            SqlError::new("42703", format!("column {}.{} does not exist", relation.table(), field.name))
         }
         SchemaError::AmbiguousReference { field } => SqlError::new("42702", format!("column reference \"{}\" is ambiguous", field.name)),
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            SqlError::new("42712", format!("table name \"{}\" specified more than once", qualifier.table()))
+        }
         other => SqlError::new("42701", other.to_string()),
     }
+}
+
+fn missing_from(table: &str) -> SqlError {
+    SqlError::new("42P01", format!("missing FROM-clause entry for table \"{table}\""))
+}
+
+/// Planning errors whose words say enough: what they contain (in lower case), and what Postgres has for it. The first that fits counts;
+/// an empty message keeps the planner's.
+const PLANNING: &[(&str, &str, &str)] = &[
+    ("aggregate functions are not allowed in the where", "42803", "aggregate functions are not allowed in WHERE"),
+    ("aggregate function calls cannot be nested", "42803", "aggregate function calls cannot be nested"),
+    ("limit must be >= 0", "2201W", "LIMIT must not be negative"),
+    ("offset must be >=0", "2201X", "OFFSET must not be negative"),
+    ("too many columns! the subquery", "42601", "subquery must return only one column"),
+    ("order by column out of bounds", "42P10", "ORDER BY position is not in select list"),
+    ("cannot find column with position", "42P10", "GROUP BY position is not in select list"),
+    ("for select distinct, order by", "42P10", "for SELECT DISTINCT, ORDER BY expressions must appear in select list"),
+    ("invalid escape character in like", "22025", "invalid escape string"),
+    ("non-boolean predicate", "42804", "argument of WHERE must be type boolean"),
+    ("specified more than once", "42712", ""),
+];
+
+/// Errors at run time likewise.
+const RUNNING: &[(&str, &str, &str)] = &[
+    ("windowfunction(windowfunction", "42P20", "window functions are not allowed in WHERE"),
+    ("negative count not allowed", "22011", "negative substring length not allowed"),
+    ("negative substring length", "22011", "negative substring length not allowed"),
+    ("field position must not be zero", "22023", "field position must not be zero"),
+    ("regex parse error", "2201B", ""),
+    ("square root of a negative", "2201F", "cannot take square root of a negative number"),
+    ("was not provided a value for execution", "42P02", ""),
+];
+
+fn known(table: &[(&str, &'static str, &str)], message: &str) -> Option<SqlError> {
+    let lower = message.to_lowercase();
+    let (_, code, words) = table.iter().find(|(part, ..)| lower.contains(part))?;
+    if *code == "2201B" {
+        let reason = message.lines().last().unwrap_or(message).trim_start_matches("error: ");
+        return Some(SqlError::new(code, format!("invalid regular expression: {reason}")));
+    }
+    Some(SqlError::new(code, if words.is_empty() { message } else { words }))
+}
+
+/// `Cannot cast string 'x' to value of Int32 type`, `Can't cast value 32768 to type Int16`: what Postgres says.
+fn cast_message(text: &str) -> Option<SqlError> {
+    let type_name = |arrow: &str| {
+        Some(match arrow {
+            "Int16" => "smallint",
+            "Int32" => "integer",
+            "Int64" => "bigint",
+            "Float32" => "real",
+            "Float64" => "double precision",
+            "Boolean" => "boolean",
+            "Date32" => "date",
+            other if other.starts_with("Decimal") => "numeric",
+            other if other.starts_with("Timestamp") => "timestamp",
+            other if other.starts_with("Time") => "time",
+            other if other.starts_with("Interval") => "interval",
+            _ => return None,
+        })
+    };
+    if let Some((_, rest)) = text.split_once("Can't cast value ") {
+        let (_, ty) = rest.rsplit_once(" to type ")?;
+        return Some(SqlError::new("22003", format!("{} out of range", type_name(ty.trim())?)));
+    }
+    let (_, rest) = text.split_once("Cannot cast string '")?;
+    let (value, ty) = rest.rsplit_once("' to value of ")?;
+    let ty = type_name(ty.split(' ').next()?)?;
+    let whole = matches!(ty, "smallint" | "integer" | "bigint");
+    let digits = value.trim().trim_start_matches(['-', '+']);
+    if whole && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(SqlError::new("22003", format!("value \"{value}\" is out of range for type {ty}")));
+    }
+    let code = if matches!(ty, "date" | "time" | "timestamp" | "interval") { "22007" } else { "22P02" };
+    // A date of the right form that the calendar lacks.
+    let code = if code == "22007" && value.len() >= 8 && value.bytes().all(|b| b.is_ascii_digit() || b"-: .".contains(&b)) {
+        "22008"
+    } else {
+        code
+    };
+    if code == "22008" {
+        return Some(SqlError::new(code, format!("date/time field value out of range: \"{value}\"")));
+    }
+    Some(SqlError::new(code, format!("invalid input syntax for type {ty}: \"{value}\"")))
 }
 
 /// Planning errors arrive as text; the common ones get the code and words that Postgres has for them.
@@ -197,6 +296,15 @@ fn plan_message(message: String) -> SqlError {
         let full = quoted(&message).unwrap_or_default();
         let name = full.strip_prefix("quire.").map(|n| n.strip_prefix("public.").unwrap_or(n).to_string()).unwrap_or(full);
         return SqlError::new("42P01", format!("relation \"{name}\" does not exist"));
+    }
+    if let Some(error) = known(PLANNING, &message) {
+        return error;
+    }
+    if let Some(qualifier) = message.strip_prefix("Invalid qualifier ") {
+        return missing_from(qualifier.trim());
+    }
+    if let Some(placeholder) = message.split("Invalid placeholder, zero is not a valid index: ").nth(1) {
+        return SqlError::new("42P02", format!("there is no parameter {placeholder}"));
     }
     if lower.starts_with("failed to resolve schema") || lower.contains("schema not found") {
         return SqlError::new("3F000", message);
@@ -210,7 +318,7 @@ fn plan_message(message: String) -> SqlError {
         || lower.contains("must appear in the group by")
         || lower.contains("could not be resolved from available columns")
     {
-        return SqlError::new("42803", message);
+        return SqlError::new("42803", grouping_message(message));
     }
     if lower.contains("cannot coerce")
         || lower.contains("cannot infer common argument type")
@@ -228,6 +336,14 @@ fn plan_message(message: String) -> SqlError {
     SqlError::new("42000", message)
 }
 
+/// `column "t.a" must appear in the GROUP BY clause or be used in an aggregate function`
+fn grouping_message(message: String) -> String {
+    match message.split_once("column \"").and_then(|(_, rest)| rest.split_once('"')) {
+        Some((column, _)) => format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
+        None => message,
+    }
+}
+
 /// Run-time errors arrive as text too.
 fn arrow_message(message: &str) -> SqlError {
     let text = strip(message);
@@ -235,6 +351,9 @@ fn arrow_message(message: &str) -> SqlError {
         text,
         |t, prefix| if *prefix == "Divide by zero error" { t } else { t.strip_prefix(prefix).map(str::to_string).unwrap_or(t) },
     );
+    if let Some(error) = cast_message(&text).or_else(|| known(RUNNING, &text)) {
+        return error;
+    }
     let lower = text.to_lowercase();
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return SqlError::new("22012", "division by zero");

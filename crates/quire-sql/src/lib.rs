@@ -15,27 +15,39 @@ pub use engine::Engine;
 mod session;
 pub use session::{CancelHandle, Session};
 
+mod session_settings;
+
 mod work;
 pub use work::Work;
 
 mod settings;
 
+mod syntax;
+mod system_query;
+
 mod parse;
 pub use parse::Parsed;
 
 mod bind;
+mod cursor;
 mod names;
+mod operator_syntax;
 mod operators;
+mod prepare;
 mod query;
+mod regtypes;
+mod resolve;
 mod rewrite;
 mod show;
 
 mod copy_table;
 mod ddl;
 mod define;
+mod depend;
 mod dml;
 mod insert;
 mod on_conflict;
+mod utility;
 
 mod copy_in;
 pub use copy_in::CopyIn;
@@ -47,6 +59,7 @@ mod write;
 mod catalog;
 mod functions;
 mod scan_exec;
+mod session_functions;
 mod source;
 mod system;
 mod system_functions;

@@ -24,7 +24,8 @@ pub(crate) fn split(name: &ObjectName) -> Result<(Option<String>, String), SqlEr
     let schema = parts.pop();
     match parts.pop() {
         Some(database) if database != DATABASE || !parts.is_empty() => {
-            Err(SqlError::new("0A000", format!("cross-database references are not implemented: {name}")))
+            let shown: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(|i| format!("\"{}\"", fold(i))).collect();
+            Err(SqlError::new("0A000", format!("cross-database references are not implemented: {}", shown.join("."))))
         }
         _ => Ok((schema, name_part)),
     }

@@ -2,11 +2,12 @@
 
 use datafusion::sql::sqlparser::ast::{CopySource, CopyTarget, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use crate::SqlError;
 use crate::errors::parser_error;
+use crate::{SqlError, syntax, system_query};
 
 /// Nesting that a statement may have; the planner recurses.
 const DEPTH_MAX: usize = 100;
@@ -35,34 +36,26 @@ impl Parsed {
 
 /// Splits a query string. 42601 when it does not parse.
 pub(crate) fn parse(sql: &str) -> Result<Vec<Parsed>, SqlError> {
-    let statements = statements(sql).map_err(|e| parser_error(&e, sql))?;
-    let source: std::sync::Arc<str> = sql.into();
-    Ok(statements.into_iter().map(|statement| Parsed { statement, source: source.clone() }).collect())
-}
-
-fn statements(sql: &str) -> Result<Vec<Statement>, ParserError> {
-    if copies_from_stdin(sql) {
+    let mut tokens = match syntax::tokens(sql) {
+        Ok(tokens) => tokens.map_err(|e| e.located_in(sql))?,
+        Err(error) => return Err(parser_error(&ParserError::from(error), sql)),
+    };
+    if copies_from_stdin(&tokens) && tokens.last().is_some_and(|t| t.token != Token::SemiColon) {
         // The parser wants inline data to follow; drivers send the bare statement.
-        let bare = sql.trim_end().trim_end_matches(';');
-        return Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).try_with_sql(&format!("{bare};"))?.parse_statements();
+        tokens.push(TokenWithSpan { token: Token::SemiColon, span: Span::empty() });
     }
-    if mentions_system_catalog(sql) {
-        // Queries of the catalog by psql and drivers use Postgres operators and casts that the planner lacks.
-        return PostgresCompatibilityParser::new().parse(sql);
-    }
-    Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).try_with_sql(sql)?.parse_statements()
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+    let statements = parser.parse_statements().map_err(|e| parser_error(&e, sql))?;
+    let source: std::sync::Arc<str> = sql.into();
+    Ok(statements
+        .into_iter()
+        .map(|statement| Parsed { statement: system_query::rewrite(statement, sql), source: source.clone() })
+        .collect())
 }
 
-fn copies_from_stdin(sql: &str) -> bool {
-    let lower = sql.trim_start().to_ascii_lowercase();
-    lower.starts_with("copy") && lower.contains("stdin")
-}
-
-fn mentions_system_catalog(sql: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
-    let query = lower.trim_start();
-    (query.starts_with("select") || query.starts_with("with") || query.starts_with("show"))
-        && (lower.contains("pg_") || lower.contains("::reg"))
+fn copies_from_stdin(tokens: &[TokenWithSpan]) -> bool {
+    let is = |t: &TokenWithSpan, word: Keyword| matches!(&t.token, Token::Word(w) if w.keyword == word);
+    tokens.first().is_some_and(|t| is(t, Keyword::COPY)) && tokens.iter().any(|t| is(t, Keyword::STDIN))
 }
 
 /// Whether a statement reads from the client.

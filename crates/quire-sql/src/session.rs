@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{
-    ObjectType, ResetStatement, Set, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
+    ObjectType, ResetStatement, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
@@ -12,15 +12,17 @@ use quire_kit::{Shutdown, clock};
 use quire_types::{Isolation, View};
 
 use crate::catalog::ScopeCell;
+use crate::cursor::Cursors;
 use crate::errors::{client_error, is_retryable, outcome_error};
-use crate::names::Resolver;
+use crate::names::split;
 use crate::parse::is_copy_in;
-use crate::settings::Settings;
+use crate::prepare::Statements;
+use crate::settings::{Settings, SharedSettings};
 use crate::txn::Transaction;
 use crate::work::{Running, Work};
 use crate::{
     Engine, Notice, OutputColumn, ParamValue, Parsed, Prepared, Response, Rows, SessionOptions, SqlError, TransactionStatus, WireType,
-    bind, parse, query, show,
+    bind, parse, prepare, query, show,
 };
 
 /// Fresh snapshots that a single statement is tried on before its client is told of the conflict.
@@ -61,23 +63,28 @@ pub struct Session {
     pub(crate) engine: Arc<Engine>,
     pub(crate) context: SessionContext,
     pub(crate) cell: Arc<ScopeCell>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: SharedSettings,
     /// What ROLLBACK returns the settings to.
     settings_before_block: Option<Settings>,
     pub(crate) block: Block,
     /// A query string of several statements is under way, and no explicit block.
     implicit: bool,
     notices: Vec<Notice>,
+    pub(crate) statements: Statements,
+    pub(crate) cursors: Cursors,
+    /// The text of the statement under way, for the positions in errors.
+    pub(crate) source: Arc<str>,
     pub(crate) work: Running,
     cancel: CancelHandle,
-    options: SessionOptions,
+    pub(crate) options: SessionOptions,
 }
 
 impl Session {
     pub(crate) fn open(engine: Arc<Engine>, options: SessionOptions) -> Result<Session, SqlError> {
-        let cell = Arc::new(ScopeCell::new(engine.source.clone()));
+        let settings: SharedSettings = Arc::new(Mutex::new(Settings::new(&options.user, &options.parameters)?));
+        let cell = ScopeCell::new(engine.source.clone()).of_session(settings.clone(), &options.user, options.backend_pid);
+        let cell = Arc::new(cell);
         let context = engine.planner(&cell).map_err(crate::errors::datafusion_error)?;
-        let settings = Settings::new(&options.user, &options.parameters)?;
         let session = Session {
             context,
             cell,
@@ -86,6 +93,9 @@ impl Session {
             block: Block::None,
             implicit: false,
             notices: vec![],
+            statements: Statements::new(),
+            cursors: Cursors::new(),
+            source: Arc::from(""),
             work: Running::default(),
             cancel: CancelHandle::default(),
             engine,
@@ -111,12 +121,12 @@ impl Session {
 
     /// ParameterStatus messages to send after authentication.
     pub fn parameters(&self) -> Vec<(String, String)> {
-        self.settings.reported()
+        self.settings.lock().reported()
     }
 
     /// ParameterStatus messages that have become due since the last call.
     pub fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
-        self.settings.take_changes()
+        self.settings.lock().take_changes()
     }
 
     /// Notices that have become due since the last call; send them before the statement's CommandComplete.
@@ -130,7 +140,16 @@ impl Session {
     }
 
     pub(crate) fn notice(&mut self, severity: &'static str, code: &'static str, message: impl Into<String>) {
+        if !self.settings.lock().tells(severity) {
+            return;
+        }
         self.notices.push(Notice { severity, code, message: message.into(), detail: None, hint: None });
+    }
+
+    pub(crate) fn notice_with_detail(&mut self, severity: &'static str, code: &'static str, message: String, detail: String) {
+        if self.settings.lock().tells(severity) {
+            self.notices.push(Notice { severity, code, message, detail: Some(detail), hint: None });
+        }
     }
 
     /// Splits a query string into statements. 42601 with a position when it does not parse (and then the session is failed if in a block).
@@ -147,18 +166,29 @@ impl Session {
         if matches!(self.block, Block::Failed) && !ends_block(&statement.statement) {
             return Err(SqlError::aborted_block());
         }
+        self.source = statement.source.clone();
         let prepared = self.analyse(statement, parameters).await;
         if prepared.is_err() {
             self.fail();
         }
-        prepared.map(Arc::new)
+        prepared.map(Arc::new).map_err(|e| self.located(e))
     }
 
-    async fn analyse(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Prepared, SqlError> {
+    pub(crate) async fn analyse(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Prepared, SqlError> {
+        if let Statement::Prepare { .. } = &statement.statement {
+            // Its $n are those of the statement within.
+            return Ok(Prepared { statement, parameters: vec![], columns: None });
+        }
         self.enter_scope().await?;
-        let parameters = bind::parameter_types(self, &statement.statement, parameters).await?;
-        let columns = self.result_columns(&statement.statement, &parameters).await?;
+        let resolved = self.resolve(statement.statement.clone())?;
+        let parameters = bind::parameter_types(self, &resolved, parameters).await?;
+        let columns = self.result_columns(&resolved, &parameters).await?;
         Ok(Prepared { statement, parameters, columns })
+    }
+
+    /// An error with its position in the text of the statement under way.
+    fn located(&self, error: SqlError) -> SqlError {
+        error.located_in(&self.source)
     }
 
     async fn result_columns(&self, statement: &Statement, parameters: &[WireType]) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
@@ -171,6 +201,10 @@ impl Session {
             Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?).await?,
             Statement::Delete(delete) => self.change_columns(self.plan_delete(delete.clone())?).await?,
             Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),
+            Statement::Execute { name: Some(name), .. } => {
+                self.statement_named(&split(name)?.1)?.and_then(|prepared| prepared.columns.clone())
+            }
+            Statement::Fetch { name, into: None, .. } => Some(self.cursor(name)?.columns.clone()),
             Statement::Explain { .. } => Some(Arc::new(show::plan_columns())),
             _ => None,
         })
@@ -185,8 +219,10 @@ impl Session {
     /// `prepare` and `execute` in one, for the simple protocol.
     pub async fn run(&mut self, statement: Parsed) -> Result<Response, SqlError> {
         self.work = Running::default();
+        self.source = statement.source.clone();
+        self.begin_statement();
         let cancel = self.cancel.renew();
-        let deadline = self.settings.statement_timeout().map(|t| clock::now() + t);
+        let deadline = self.settings.lock().statement_timeout().map(|t| clock::now() + t);
         let response = tokio::select! {
             response = self.dispatch(statement.statement) => response,
             error = interruption(cancel.clone(), deadline) => Err(error),
@@ -195,9 +231,17 @@ impl Session {
             Ok(response) => Ok(interruptible(response, cancel, deadline)),
             Err(error) => {
                 self.fail();
-                Err(error)
+                Err(self.located(error))
             }
         }
+    }
+
+    /// What functions of the statement before changed takes effect; what they changed for its transaction alone ends.
+    fn begin_statement(&mut self) {
+        if matches!(self.block, Block::None) {
+            self.settings.lock().end_local();
+        }
+        self.apply_settings();
     }
 
     /// The simple protocol's query string holds several statements: they are one transaction unless they say otherwise.
@@ -210,6 +254,7 @@ impl Session {
         if !std::mem::take(&mut self.implicit) {
             return Ok(());
         }
+        self.cursors.clear();
         match std::mem::replace(&mut self.block, Block::None) {
             Block::Open(transaction) => self.commit(*transaction).await,
             Block::None | Block::Failed => Ok(()),
@@ -235,17 +280,28 @@ impl Session {
         }
         match statement {
             Statement::StartTransaction { modes, .. } => self.begin(&modes).await,
-            Statement::Commit { .. } => self.end(true).await,
-            Statement::Rollback { savepoint: None, .. } => self.end(false).await,
+            Statement::Commit { chain, .. } => self.end(true, chain).await,
+            Statement::Rollback { savepoint: None, chain } => self.end(false, chain).await,
             Statement::Rollback { .. } | Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } => {
                 Err(SqlError::unsupported("SAVEPOINT"))
             }
             Statement::Set(set) => self.set(set),
             Statement::Reset(ResetStatement { reset }) => self.reset(&reset),
-            Statement::Discard { .. } => {
-                self.settings.reset(None)?;
-                self.apply_settings();
-                Ok(Response::Complete("DISCARD ALL".into()))
+            Statement::Discard { object_type } => self.discard(&object_type),
+            Statement::Prepare { name, data_types, statement } => Box::pin(self.prepare_named(&name, &data_types, *statement)).await,
+            Statement::Execute { name: Some(name), parameters, immediate: false, .. } => {
+                let statement = self.executed(&name, parameters)?;
+                Box::pin(self.dispatch(statement)).await
+            }
+            Statement::Deallocate { name, .. } => self.deallocate(&name),
+            Statement::Declare { .. } if !matches!(self.block, Block::Open(_)) || self.implicit => {
+                Err(SqlError::new("25P01", "DECLARE CURSOR can only be used in transaction blocks"))
+            }
+            Statement::Fetch { name, direction, into, .. } => self.fetch(&name, &direction, into.as_ref()).await,
+            Statement::Close { cursor } => self.close_cursor(&cursor),
+            Statement::UNLISTEN { .. } => Ok(Response::Complete("UNLISTEN".into())),
+            Statement::Lock(_) if !matches!(self.block, Block::Open(_)) => {
+                Err(SqlError::new("25P01", "LOCK TABLE can only be used in transaction blocks"))
             }
             Statement::ShowVariable { variable } => show::variable(self, &variable),
             other => self.in_transaction(other).await,
@@ -294,8 +350,18 @@ impl Session {
     }
 
     async fn statement(&mut self, statement: Statement, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let statement = self.resolve(statement)?;
+        if let Some(name) = prepare::parameter_in(&statement) {
+            return Err(SqlError::new("42P02", format!("there is no parameter {name}")));
+        }
         match statement {
             Statement::Query(_) => self.select(statement).await,
+            Statement::Declare { stmts } => self.declare(stmts).await,
+            Statement::Lock(lock) => self.lock_tables(&lock, transaction),
+            Statement::Call(function) if function.to_string().eq_ignore_ascii_case("checkpoint()") => {
+                // What is acknowledged is durable: there is nothing to flush.
+                Ok(Response::Complete("CHECKPOINT".into()))
+            }
             Statement::Explain { .. } => show::explain(self, statement).await,
             Statement::Insert(insert) => Box::pin(self.insert(insert, transaction)).await,
             Statement::Copy { source, to, target, options, legacy_options, .. } => {
@@ -306,13 +372,13 @@ impl Session {
             Statement::CreateSchema { schema_name, if_not_exists, .. } => self.create_schema(&schema_name, if_not_exists, transaction),
             Statement::Drop { object_type, if_exists, names, cascade, .. } => match object_type {
                 ObjectType::Table => self.drop_tables(&names, if_exists, cascade, transaction),
-                ObjectType::View => self.drop_views(&names, if_exists, transaction),
+                ObjectType::View => self.drop_views(&names, if_exists, cascade, transaction),
                 ObjectType::Schema => self.drop_schemas(&names, if_exists, cascade, transaction),
                 other => Err(SqlError::unsupported(format!("DROP {other}"))),
             },
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
-            Statement::Vacuum(_) => Ok(Response::Complete("VACUUM".into())),
+            Statement::Vacuum(vacuum) => self.vacuum(vacuum.table_name.as_ref()),
             Statement::Update(update) => {
                 let change = self.plan_update(update)?;
                 Box::pin(self.change_rows(change, transaction)).await
@@ -356,82 +422,102 @@ impl Session {
     }
 
     fn new_transaction(&self, view: Arc<View>) -> Transaction {
-        let isolation = isolation_of(&self.settings.get("default_transaction_isolation").unwrap_or_default());
-        let read_only = self.settings.get("default_transaction_read_only").is_ok_and(|v| v == "on");
+        let isolation = isolation_of(&self.settings.lock().get("default_transaction_isolation").unwrap_or_default());
+        let read_only = self.settings.lock().get("default_transaction_read_only").is_ok_and(|v| v == "on");
         Transaction::begin(view, isolation, read_only)
     }
 
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
         match &mut self.block {
-            Block::Open(_) if self.implicit => self.implicit = false,
-            Block::Open(_) => {
-                self.notice("WARNING", "25001", "there is already a transaction in progress");
-                return Ok(Response::Complete("BEGIN".into()));
-            }
-            Block::None | Block::Failed => {
+            Block::Open(transaction) if self.implicit => {
+                apply_modes(transaction, modes)?;
                 self.implicit = false;
+            }
+            Block::Open(_) => self.notice("WARNING", "25001", "there is already a transaction in progress"),
+            Block::None | Block::Failed => {
                 let view = self.snapshot().await?;
-                let transaction = self.new_transaction(view);
-                self.block = Block::Open(Box::new(transaction));
-                self.settings_before_block = Some(self.settings.clone());
+                let mut transaction = self.new_transaction(view);
+                // Refused modes leave no block behind.
+                apply_modes(&mut transaction, modes)?;
+                self.open_block(transaction);
             }
         }
-        self.set_modes(modes)?;
         Ok(Response::Complete("BEGIN".into()))
     }
 
-    fn set_modes(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
-        let Block::Open(transaction) = &mut self.block else {
-            self.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks");
-            return Ok(());
-        };
-        for mode in modes {
-            match mode {
-                TransactionMode::IsolationLevel(level) => {
-                    if transaction.has_changes() {
-                        return Err(SqlError::new("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query"));
-                    }
-                    transaction.isolation = match level {
-                        TransactionIsolationLevel::Serializable => Isolation::Serializable,
-                        TransactionIsolationLevel::RepeatableRead | TransactionIsolationLevel::Snapshot => Isolation::RepeatableRead,
-                        TransactionIsolationLevel::ReadCommitted | TransactionIsolationLevel::ReadUncommitted => Isolation::ReadCommitted,
-                    };
-                }
-                TransactionMode::AccessMode(mode) => transaction.read_only = *mode == TransactionAccessMode::ReadOnly,
-            }
-        }
-        if transaction.isolation == Isolation::Serializable && !transaction.read_only {
-            return Err(SqlError::unsupported("SERIALIZABLE for transactions that may write")
-                .with_hint("Use REPEATABLE READ, or BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY."));
-        }
-        Ok(())
+    fn open_block(&mut self, transaction: Transaction) {
+        self.implicit = false;
+        self.block = Block::Open(Box::new(transaction));
+        self.settings_before_block = Some(self.settings.lock().clone());
     }
 
-    async fn end(&mut self, commit: bool) -> Result<Response, SqlError> {
+    pub(crate) fn set_modes(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
+        match &mut self.block {
+            Block::Open(transaction) => apply_modes(transaction, modes),
+            Block::None | Block::Failed => {
+                self.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks");
+                Ok(())
+            }
+        }
+    }
+
+    async fn end(&mut self, commit: bool, chain: bool) -> Result<Response, SqlError> {
+        let word = if commit { "COMMIT" } else { "ROLLBACK" };
+        if chain && (self.implicit || matches!(self.block, Block::None)) {
+            return Err(SqlError::new("25P01", format!("{word} AND CHAIN can only be used in transaction blocks")));
+        }
         self.implicit = false;
+        self.cursors.clear();
         let before = self.settings_before_block.take();
-        match std::mem::replace(&mut self.block, Block::None) {
+        let modes = match &self.block {
+            Block::Open(transaction) => Some((transaction.isolation, transaction.read_only)),
+            Block::None | Block::Failed => None,
+        };
+        let tag = match std::mem::replace(&mut self.block, Block::None) {
             Block::Open(transaction) if commit => {
-                self.commit(*transaction).await?;
-                Ok(Response::Complete("COMMIT".into()))
+                if let Err(error) = self.commit(*transaction).await {
+                    self.restore_settings(before);
+                    return Err(error);
+                }
+                self.settings.lock().end_local();
+                self.apply_settings();
+                "COMMIT"
             }
             Block::None => {
                 self.notice("WARNING", "25P01", "there is no transaction in progress");
-                Ok(Response::Complete(if commit { "COMMIT" } else { "ROLLBACK" }.into()))
+                word
             }
             Block::Open(_) | Block::Failed => {
-                if let Some(before) = before {
-                    self.settings = before;
-                    self.apply_settings();
-                }
-                Ok(Response::Complete("ROLLBACK".into()))
+                self.restore_settings(before);
+                "ROLLBACK"
             }
+        };
+        if chain {
+            let view = self.snapshot().await?;
+            let mut transaction = self.new_transaction(view);
+            if let Some((isolation, read_only)) = modes {
+                transaction.isolation = isolation;
+                transaction.read_only = read_only;
+            }
+            self.open_block(transaction);
+        }
+        Ok(Response::Complete(tag.into()))
+    }
+
+    fn restore_settings(&mut self, before: Option<Settings>) {
+        if let Some(before) = before {
+            self.settings.lock().restore(before);
+            self.apply_settings();
         }
     }
 
     pub(crate) async fn commit(&mut self, transaction: Transaction) -> Result<(), SqlError> {
         if !transaction.has_changes() {
             return Ok(());
+        }
+        if transaction.isolation == Isolation::Serializable {
+            // By default_transaction_isolation: what the transaction read is not certified.
+            return Err(serializable_writer());
         }
         let catalog = transaction.catalog().clone();
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
@@ -440,87 +526,34 @@ impl Session {
             None => Err(outcome_error(&outcome, |id| catalog.tables.get(&id).cloned())),
         }
     }
+}
 
-    // --- settings -----------------------------------------------------------------------------
-
-    pub(crate) fn search_path(&self) -> Vec<String> {
-        self.settings.search_path()
-    }
-
-    pub(crate) fn resolver<'a>(&self, transaction: &'a Transaction, search_path: &'a [String]) -> Resolver<'a> {
-        Resolver { catalog: transaction.catalog(), search_path }
-    }
-
-    /// Tells the planner what it needs to know of the settings.
-    fn apply_settings(&self) {
-        let path = self.search_path();
-        let catalog = self.cell.get().catalog;
-        let schema = path.iter().find(|s| catalog.schema_by_name(s).is_some()).cloned().unwrap_or_else(|| "public".to_string());
-        let state = self.context.state_ref();
-        let mut state = state.write();
-        let options = state.config_mut().options_mut();
-        options.catalog.default_schema = schema;
-        options.execution.time_zone = self.settings.get("timezone").ok();
-    }
-
-    fn set(&mut self, set: Set) -> Result<Response, SqlError> {
-        match set {
-            Set::SingleAssignment { variable, values, .. } => {
-                let name = variable.to_string().to_lowercase();
-                let texts: Vec<String> = values.iter().map(show::setting_text).collect();
-                if texts.len() == 1 && texts[0].eq_ignore_ascii_case("default") {
-                    self.settings.reset(Some(&name))?;
-                } else {
-                    self.settings.set(&name, &texts.join(", "))?;
+/// Changes a transaction's modes; refuses those that it cannot have.
+fn apply_modes(transaction: &mut Transaction, modes: &[TransactionMode]) -> Result<(), SqlError> {
+    for mode in modes {
+        match mode {
+            TransactionMode::IsolationLevel(level) => {
+                if transaction.has_changes() {
+                    return Err(SqlError::new("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query"));
                 }
+                transaction.isolation = match level {
+                    TransactionIsolationLevel::Serializable => Isolation::Serializable,
+                    TransactionIsolationLevel::RepeatableRead | TransactionIsolationLevel::Snapshot => Isolation::RepeatableRead,
+                    TransactionIsolationLevel::ReadCommitted | TransactionIsolationLevel::ReadUncommitted => Isolation::ReadCommitted,
+                };
             }
-            Set::SetTimeZone { value, .. } => {
-                let value = show::setting_text(&value);
-                if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
-                    self.settings.reset(Some("timezone"))?;
-                } else {
-                    self.settings.set("timezone", &value)?;
-                }
-            }
-            Set::SetNames { charset_name, .. } => self.settings.set("client_encoding", &charset_name.value)?,
-            Set::SetNamesDefault {} => self.settings.reset(Some("client_encoding"))?,
-            Set::SetTransaction { modes, session, .. } => {
-                if session {
-                    for mode in &modes {
-                        match mode {
-                            TransactionMode::IsolationLevel(level) => {
-                                self.settings.set("default_transaction_isolation", &level.to_string().to_lowercase())?;
-                            }
-                            TransactionMode::AccessMode(mode) => {
-                                let on = if *mode == TransactionAccessMode::ReadOnly { "on" } else { "off" };
-                                self.settings.set("default_transaction_read_only", on)?;
-                            }
-                        }
-                    }
-                } else {
-                    self.set_modes(&modes)?;
-                }
-            }
-            Set::SetRole { role_name, .. } => match role_name {
-                Some(role) if role.value != self.options.user => {
-                    return Err(SqlError::new("22023", format!("role \"{}\" does not exist", role.value)));
-                }
-                _ => {}
-            },
-            other => return Err(SqlError::unsupported(format!("SET {other}"))),
+            TransactionMode::AccessMode(mode) => transaction.read_only = *mode == TransactionAccessMode::ReadOnly,
         }
-        self.apply_settings();
-        Ok(Response::Complete("SET".into()))
     }
+    if transaction.isolation == Isolation::Serializable && !transaction.read_only {
+        return Err(serializable_writer());
+    }
+    Ok(())
+}
 
-    fn reset(&mut self, reset: &datafusion::sql::sqlparser::ast::Reset) -> Result<Response, SqlError> {
-        match reset {
-            datafusion::sql::sqlparser::ast::Reset::ALL => self.settings.reset(None)?,
-            datafusion::sql::sqlparser::ast::Reset::ConfigurationParameter(name) => self.settings.reset(Some(&name.to_string()))?,
-        }
-        self.apply_settings();
-        Ok(Response::Complete("RESET".into()))
-    }
+fn serializable_writer() -> SqlError {
+    SqlError::unsupported("SERIALIZABLE for transactions that may write")
+        .with_hint("Use REPEATABLE READ, or BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY.")
 }
 
 /// A plan's output as a response.

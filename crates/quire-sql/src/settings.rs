@@ -88,19 +88,25 @@ fn shown_name(name: &str) -> &str {
 }
 
 /// A session's parameters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     values: BTreeMap<&'static str, String>,
     /// SET of a name with a dot that is not ours: kept, as Postgres keeps it.
     custom: BTreeMap<String, String>,
     changed: Vec<&'static str>,
+    /// What SET LOCAL replaced: put back when the transaction ends.
+    local: BTreeMap<String, Option<String>>,
     user: String,
 }
+
+/// A session's parameters, where functions (`current_setting`, `set_config`) find them too.
+pub(crate) type SharedSettings = std::sync::Arc<parking_lot::Mutex<Settings>>;
 
 impl Settings {
     /// Defaults, with what the startup message said.
     pub(crate) fn new(user: &str, startup: &[(String, String)]) -> Result<Settings, SqlError> {
-        let mut settings = Settings { values: BTreeMap::new(), custom: BTreeMap::new(), changed: vec![], user: user.to_string() };
+        let mut settings =
+            Settings { values: BTreeMap::new(), custom: BTreeMap::new(), changed: vec![], local: BTreeMap::new(), user: user.to_string() };
         for (name, value) in startup {
             match name.as_str() {
                 "options" => {
@@ -135,8 +141,87 @@ impl Settings {
         self.custom.get(&name.to_lowercase()).cloned().ok_or_else(unknown)
     }
 
+    /// The value as SHOW prints it: durations in their largest whole unit.
+    pub(crate) fn shown(&self, name: &str) -> Result<String, SqlError> {
+        let value = self.get(name)?;
+        Ok(match Self::parameter(name) {
+            Some(Parameter { kind: Kind::Milliseconds, .. }) => with_unit(&value),
+            _ => value,
+        })
+    }
+
+    /// The time zone as Arrow reads it: a name of the tz database, or an offset.
+    pub(crate) fn time_zone(&self) -> String {
+        let value = self.get("timezone").unwrap_or_default();
+        match offset_of(&value) {
+            Some(minutes) => {
+                let sign = if minutes < 0 { '-' } else { '+' };
+                format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
+            }
+            None => value,
+        }
+    }
+
+    /// What a parameter is without SET.
+    pub(crate) fn default_of(&self, name: &str) -> Result<String, SqlError> {
+        let unknown = || SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""));
+        Self::parameter(name).map(|p| p.default.to_string()).ok_or_else(unknown)
+    }
+
+    /// Whether `client_min_messages` lets a message through.
+    pub(crate) fn tells(&self, severity: &str) -> bool {
+        const LEVELS: [&str; 4] = ["log", "notice", "warning", "error"];
+        let rank = |level: &str| LEVELS.iter().position(|l| *l == level).unwrap_or(0);
+        let least = self.get("client_min_messages").unwrap_or_default();
+        // INFO is always told.
+        severity == "INFO" || rank(&severity.to_lowercase()) >= rank(&least)
+    }
+
+    /// SET LOCAL: like [`Settings::set`], until [`Settings::end_local`].
+    pub(crate) fn set_local(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
+        let key = Self::parameter(name).map_or_else(|| name.to_lowercase(), |p| p.name.to_string());
+        let before = match Self::parameter(name) {
+            Some(parameter) => self.values.get(parameter.name).cloned(),
+            None => self.custom.get(&key).cloned(),
+        };
+        let known = self.local.remove(&key);
+        self.set(name, value)?;
+        self.local.insert(key, known.unwrap_or(before));
+        Ok(())
+    }
+
+    /// The transaction is over: what SET LOCAL replaced comes back.
+    pub(crate) fn end_local(&mut self) {
+        for (key, before) in std::mem::take(&mut self.local) {
+            match (Self::parameter(&key), before) {
+                (Some(parameter), Some(before)) => {
+                    self.values.insert(parameter.name, before);
+                    self.note(parameter);
+                }
+                (Some(parameter), None) => {
+                    self.values.remove(parameter.name);
+                    self.note(parameter);
+                }
+                (None, Some(before)) => drop(self.custom.insert(key, before)),
+                (None, None) => drop(self.custom.remove(&key)),
+            }
+        }
+    }
+
+    /// ROLLBACK: everything as it was, with a ParameterStatus for what differs.
+    pub(crate) fn restore(&mut self, before: Settings) {
+        for parameter in PARAMETERS {
+            if self.values.get(parameter.name) != before.values.get(parameter.name) {
+                self.note(parameter);
+            }
+        }
+        let changed = std::mem::take(&mut self.changed);
+        *self = Settings { changed, ..before };
+    }
+
     /// Sets a parameter. 42704 for an unknown one, 22023 for a bad value, 55P02 for one that cannot be set.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
+        self.local.remove(&name.to_lowercase());
         let Some(parameter) = Self::parameter(name) else {
             if name.contains('.') && !name.to_lowercase().starts_with("quire.") {
                 self.custom.insert(name.to_lowercase(), value.to_string());
@@ -144,10 +229,11 @@ impl Settings {
             }
             return Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\"")));
         };
-        let value = parameter.check(value)?;
-        if parameter.name == "timezone" && !value.eq_ignore_ascii_case("utc") && value.parse::<chrono_tz::Tz>().is_err() {
-            return Err(invalid(parameter.name, &value));
+        let mut value = parameter.check(value)?;
+        if parameter.name == "timezone" {
+            value = time_zone(&value).ok_or_else(|| invalid(parameter.name, &value))?;
         }
+        self.local.remove(parameter.name);
         self.values.insert(parameter.name, value);
         self.note(parameter);
         Ok(())
@@ -195,7 +281,7 @@ impl Settings {
 
     /// Every parameter, for SHOW ALL.
     pub(crate) fn all(&self) -> Vec<(String, String)> {
-        PARAMETERS.iter().filter_map(|p| Some((shown_name(p.name).to_string(), self.get(p.name).ok()?))).collect()
+        PARAMETERS.iter().filter_map(|p| Some((shown_name(p.name).to_string(), self.shown(p.name).ok()?))).collect()
     }
 
     /// Schemas of the search path, in order; `"$user"` stands for the role's name.
@@ -217,6 +303,50 @@ impl Settings {
         let milliseconds: u64 = self.get("statement_timeout").ok()?.parse().ok()?;
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
+}
+
+/// The name to show for one of the parameters; others keep theirs.
+pub(crate) fn display_name(name: &str) -> String {
+    Settings::parameter(name).map_or_else(|| name.to_string(), |p| shown_name(p.name).to_string())
+}
+
+/// A time zone as Postgres shows it: a name of the tz database as it is spelled there, or a number of hours east of UTC in POSIX' form
+/// (`-5` is `<-05>+05`).
+fn time_zone(value: &str) -> Option<String> {
+    if value.eq_ignore_ascii_case("utc") {
+        return Some("UTC".to_string());
+    }
+    if offset_of(value).is_some() {
+        return Some(value.to_string());
+    }
+    if let Ok(hours) = value.parse::<f64>() {
+        let minutes = (hours * 60.0).round() as i32;
+        if hours.abs() > 15.0 {
+            return None;
+        }
+        let (east, west) = if minutes < 0 { ('-', '+') } else { ('+', '-') };
+        let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
+        let digits = if minutes == 0 { format!("{hours:02}") } else { format!("{hours:02}:{minutes:02}") };
+        return Some(format!("<{east}{digits}>{west}{digits}"));
+    }
+    let found = chrono_tz::TZ_VARIANTS.iter().find(|tz| tz.name().eq_ignore_ascii_case(value));
+    found.map(|tz| tz.name().to_string())
+}
+
+/// Minutes east of UTC, of a zone in the form `<-05>+05`.
+fn offset_of(zone: &str) -> Option<i32> {
+    let name = zone.strip_prefix('<')?.split('>').next()?;
+    let (hours, minutes) = name.get(1..)?.split_once(':').unwrap_or((name.get(1..)?, "0"));
+    let minutes = hours.parse::<i32>().ok()? * 60 + minutes.parse::<i32>().ok()?;
+    Some(if name.starts_with('-') { -minutes } else { minutes })
+}
+
+/// `5000` as `5s`.
+fn with_unit(milliseconds: &str) -> String {
+    let Ok(number @ 1..) = milliseconds.parse::<u64>() else { return milliseconds.to_string() };
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+    let (unit, size) = units.into_iter().find(|(_, size)| number.is_multiple_of(*size)).unwrap_or(("ms", 1));
+    format!("{}{unit}", number / size)
 }
 
 fn invalid(name: &str, value: &str) -> SqlError {

@@ -49,7 +49,7 @@ pub(crate) fn columns(variable: &[Ident]) -> Vec<OutputColumn> {
     if name == "all" {
         return ["name", "setting", "description"].map(text_column).to_vec();
     }
-    vec![text_column(&name)]
+    vec![text_column(&crate::settings::display_name(&name))]
 }
 
 /// The columns of EXPLAIN.
@@ -61,7 +61,7 @@ pub(crate) fn plan_columns() -> Vec<OutputColumn> {
 pub(crate) fn variable(session: &Session, variable: &[Ident]) -> Result<Response, SqlError> {
     let name = setting_name(variable);
     if name == "all" {
-        let all = session.settings.all();
+        let all = session.settings.lock().all();
         let names: Vec<&str> = all.iter().map(|(n, _)| n.as_str()).collect();
         let values: Vec<&str> = all.iter().map(|(_, v)| v.as_str()).collect();
         return text_rows(columns(variable), vec![names, values, vec![""; all.len()]], "SHOW");
@@ -73,13 +73,13 @@ pub(crate) fn variable(session: &Session, variable: &[Ident]) -> Result<Response
             Isolation::Serializable => "serializable".to_string(),
         },
         (Block::Open(transaction), "transaction_read_only") => if transaction.read_only { "on" } else { "off" }.to_string(),
-        (Block::None | Block::Failed, "transaction_isolation") => session.settings.get("default_transaction_isolation")?,
-        _ => session.settings.get(&name)?,
+        (Block::None | Block::Failed, "transaction_isolation") => session.settings.lock().get("default_transaction_isolation")?,
+        _ => session.settings.lock().shown(&name)?,
     };
     text_rows(columns(variable), vec![vec![&value]], "SHOW")
 }
 
-fn text_rows(columns: Vec<OutputColumn>, values: Vec<Vec<&str>>, tag: &'static str) -> Result<Response, SqlError> {
+pub(crate) fn text_rows(columns: Vec<OutputColumn>, values: Vec<Vec<&str>>, tag: &'static str) -> Result<Response, SqlError> {
     let fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, DataType::Utf8View, true)).collect();
     let arrays = values.into_iter().map(|v| Arc::new(StringViewArray::from_iter_values(v)) as ArrayRef).collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|e| SqlError::internal(e.to_string()))?;

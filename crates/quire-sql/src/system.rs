@@ -19,13 +19,13 @@ use quire_types::{Catalog, ColumnDef, ColumnId, ConstraintKind, ReferentialActio
 
 use crate::catalog::{DATABASE, Database, ScopeCell};
 use crate::engine::SUPERUSER;
-use crate::{system_functions, values};
+use crate::{ddl, session_functions, system_functions, values};
 
 /// oid of the superuser, as in Postgres.
 pub(crate) const OWNER: i32 = 10;
 const DATABASE_OID: i32 = 16_383;
-const PG_CATALOG: SchemaId = SchemaId(11);
-const INFORMATION_SCHEMA: SchemaId = SchemaId(13_000);
+pub(crate) const PG_CATALOG: SchemaId = SchemaId(11);
+pub(crate) const INFORMATION_SCHEMA: SchemaId = SchemaId(13_000);
 
 /// Puts the session's own `pg_catalog` in front of the shared one, and `information_schema` beside it.
 pub(crate) fn register(database: &Arc<Database>, cell: &Arc<ScopeCell>, context: &SessionContext) -> Result<()> {
@@ -35,6 +35,7 @@ pub(crate) fn register(database: &Arc<Database>, cell: &Arc<ScopeCell>, context:
     }
     database.register_schema("information_schema", Arc::new(InformationSchema { cell: cell.clone() }))?;
     system_functions::register(context, cell);
+    session_functions::register(context, cell);
     Ok(())
 }
 
@@ -51,6 +52,109 @@ fn derived_oid(table: &TableDef, ordinal: u32, kind: u32) -> i32 {
 
 pub(crate) fn constraint_oid(table: &TableDef, ordinal: usize) -> i32 {
     derived_oid(table, ordinal as u32, 2)
+}
+
+/// Catalogs that are shown as relations themselves, with Postgres' oids.
+const SYSTEM_CLASSES: [(i32, &str); 12] = [
+    (1259, "pg_class"),
+    (1249, "pg_attribute"),
+    (1247, "pg_type"),
+    (1255, "pg_proc"),
+    (2615, "pg_namespace"),
+    (2604, "pg_attrdef"),
+    (2606, "pg_constraint"),
+    (2610, "pg_index"),
+    (1262, "pg_database"),
+    (2609, "pg_description"),
+    (2608, "pg_depend"),
+    (1260, "pg_authid"),
+];
+
+pub(crate) fn system_class_oid(name: &str) -> Option<i32> {
+    SYSTEM_CLASSES.iter().find(|(_, class)| *class == name).map(|(oid, _)| *oid)
+}
+
+/// The schema and name of the relation or index with that oid.
+pub(crate) fn class_by_oid(catalog: &Catalog, oid: i64) -> Option<(String, String)> {
+    if let Some((_, name)) = SYSTEM_CLASSES.iter().find(|(system, _)| i64::from(*system) == oid) {
+        return Some(("pg_catalog".to_string(), (*name).to_string()));
+    }
+    if let Some(view) = catalog.views.values().find(|v| i64::from(v.id.0) == oid) {
+        return Some((schema_name(catalog, view.schema), view.name.clone()));
+    }
+    for table in catalog.tables.values() {
+        if i64::from(table.id.0) == oid {
+            return Some((schema_name(catalog, table.schema), table.name.clone()));
+        }
+        if let Some((_, index, _)) = table.unique_keys().find(|(n, ..)| i64::from(index_oid(table, *n as usize)) == oid) {
+            return Some((schema_name(catalog, table.schema), index.to_string()));
+        }
+    }
+    None
+}
+
+pub(crate) fn namespace_by_oid(catalog: &Catalog, oid: i64) -> Option<String> {
+    match u32::try_from(oid).map(SchemaId) {
+        Ok(PG_CATALOG) => Some("pg_catalog".to_string()),
+        Ok(INFORMATION_SCHEMA) => Some("information_schema".to_string()),
+        Ok(id) => catalog.schemas.get(&id).map(|s| quoted(&s.name)),
+        Err(_) => None,
+    }
+}
+
+/// A name as SQL text: quoted where it must be.
+pub(crate) fn quoted(name: &str) -> String {
+    let plain = name.chars().enumerate().all(|(i, c)| c == '_' || c.is_ascii_lowercase() || i > 0 && c.is_ascii_digit());
+    if plain && !name.is_empty() { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// Relations of `pg_catalog` that the shared one lacks, or has with other columns than Postgres.
+const ADDED: &[(&str, &[(&str, DataType)])] = &[
+    (
+        "pg_tables",
+        &[
+            ("schemaname", DataType::Utf8),
+            ("tablename", DataType::Utf8),
+            ("tableowner", DataType::Utf8),
+            ("tablespace", DataType::Utf8),
+            ("hasindexes", DataType::Boolean),
+            ("hasrules", DataType::Boolean),
+            ("hastriggers", DataType::Boolean),
+            ("rowsecurity", DataType::Boolean),
+        ],
+    ),
+    (
+        "pg_indexes",
+        &[
+            ("schemaname", DataType::Utf8),
+            ("tablename", DataType::Utf8),
+            ("indexname", DataType::Utf8),
+            ("tablespace", DataType::Utf8),
+            ("indexdef", DataType::Utf8),
+        ],
+    ),
+    (
+        "pg_stat_activity",
+        &[
+            ("datid", DataType::Int32),
+            ("datname", DataType::Utf8),
+            ("pid", DataType::Int32),
+            ("usesysid", DataType::Int32),
+            ("usename", DataType::Utf8),
+            ("application_name", DataType::Utf8),
+            ("state", DataType::Utf8),
+            ("query", DataType::Utf8),
+            ("backend_type", DataType::Utf8),
+        ],
+    ),
+];
+
+pub(crate) fn is_added(name: &str) -> bool {
+    ADDED.iter().any(|(n, _)| *n == name)
+}
+
+pub(crate) fn in_information_schema(name: &str) -> bool {
+    INFORMATION_TABLES.iter().any(|(n, _)| *n == name)
 }
 
 /// The row type's oid (`pg_class.reltype`).
@@ -115,16 +219,25 @@ impl fmt::Debug for PgCatalog {
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        self.shared.table_names()
+        self.shared.table_names().into_iter().chain(ADDED.iter().map(|(n, _)| (*n).to_string())).collect()
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.shared.table_exist(name)
+        self.shared.table_exist(name) || is_added(name)
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(shared) = self.shared.table(name).await? else { return Ok(None) };
         let catalog = self.cell.get().catalog;
+        if let Some((_, columns)) = ADDED.iter().find(|(n, _)| *n == name) {
+            let rows = match name {
+                "pg_tables" => tables(&catalog),
+                "pg_indexes" => index_definitions(&catalog),
+                _ => self.activity(),
+            };
+            let fields: Vec<Field> = columns.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect();
+            return table_of(&Arc::new(Schema::new(fields)), rows).map(Some);
+        }
+        let Some(shared) = self.shared.table(name).await? else { return Ok(None) };
         let rows = match name {
             "pg_class" => self.classes(&catalog),
             "pg_attribute" => attributes(&catalog),
@@ -134,15 +247,27 @@ impl SchemaProvider for PgCatalog {
             "pg_attrdef" => defaults(&catalog),
             "pg_database" => databases(),
             "pg_roles" | "pg_authid" => roles(),
-            "pg_tables" => tables(&catalog),
+            "pg_settings" => self.settings(),
             "pg_views" => views(&catalog),
             "pg_description" | "pg_shdescription" | "pg_depend" | "pg_rewrite" | "pg_trigger" | "pg_statistic" => vec![],
             _ => return Ok(Some(shared)),
         };
-        let fields = shared.schema().fields().iter().map(|f| array_where_needed(name, f)).collect::<Vec<_>>();
+        let mut fields = shared.schema().fields().iter().map(|f| array_where_needed(name, f)).collect::<Vec<_>>();
+        for (_, column) in MISSING_ARRAYS
+            .iter()
+            .filter(|(table, column)| *table == name && !fields.iter().any(|f| f.name() == column))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            fields.push(Field::new(column, DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))), true));
+        }
         table_of(&Arc::new(Schema::new(fields)), rows).map(Some)
     }
 }
+
+/// Columns that the shared tables lack: access rights and options, of which nothing has any.
+const MISSING_ARRAYS: [(&str, &str); 4] =
+    [("pg_class", "relacl"), ("pg_class", "reloptions"), ("pg_attribute", "attacl"), ("pg_namespace", "nspacl")];
 
 /// Key columns are arrays (`int2vector`, `int2[]`), whatever the shared table made of them.
 fn array_where_needed(table: &str, field: &Field) -> Field {
@@ -203,10 +328,31 @@ impl PgCatalog {
             row.insert("reltype", int(row_type_oid(view.id.0)));
             rows.push(row);
         }
-        for (oid, name) in [(1259, "pg_class"), (1249, "pg_attribute"), (1247, "pg_type"), (1255, "pg_proc"), (2615, "pg_namespace")] {
+        for (oid, name) in SYSTEM_CLASSES {
             rows.push(class(oid, name, PG_CATALOG, "r", 0));
         }
         rows
+    }
+
+    /// The session's parameters.
+    fn settings(&self) -> Vec<Row> {
+        let all = self.cell.settings().lock().all();
+        all.into_iter().map(|(name, value)| Row::from([("name", text(name)), ("setting", text(value))])).collect()
+    }
+
+    /// This session: a node does not show the others'.
+    fn activity(&self) -> Vec<Row> {
+        let application = self.cell.settings().lock().get("application_name").unwrap_or_default();
+        vec![Row::from([
+            ("datid", int(DATABASE_OID)),
+            ("datname", text(DATABASE)),
+            ("pid", int(self.cell.backend_pid())),
+            ("usesysid", int(OWNER)),
+            ("usename", text(self.cell.user())),
+            ("application_name", text(application)),
+            ("state", text("active")),
+            ("backend_type", text("client backend")),
+        ])]
     }
 }
 
@@ -305,7 +451,10 @@ fn constraints(catalog: &Catalog) -> Vec<Row> {
                     row.insert("conkey", numbers(table, columns));
                     if matches!(constraint.kind, ConstraintKind::PrimaryKey(_)) { "p" } else { "u" }
                 }
-                ConstraintKind::Check(_) => "c",
+                ConstraintKind::Check(sql) => {
+                    row.insert("conkey", numbers(table, &ddl::check_columns(table, sql)));
+                    "c"
+                }
                 ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
                     row.insert("confrelid", int(references.0 as i32));
                     row.insert("conkey", numbers(table, columns));
@@ -392,10 +541,26 @@ fn tables(catalog: &Catalog) -> Vec<Row> {
             ("schemaname", text(schema_name(catalog, t.schema))),
             ("tablename", text(&t.name)),
             ("tableowner", text(SUPERUSER)),
-            ("hasindex", truth(t.unique_keys().next().is_some())),
+            ("hasindexes", truth(t.unique_keys().next().is_some())),
         ])
     };
     catalog.tables.values().map(row).collect()
+}
+
+fn index_definitions(catalog: &Catalog) -> Vec<Row> {
+    let mut rows = vec![];
+    for table in catalog.tables.values() {
+        for (ordinal, name, _) in table.unique_keys() {
+            let oid = i64::from(index_oid(table, ordinal as usize));
+            rows.push(Row::from([
+                ("schemaname", text(schema_name(catalog, table.schema))),
+                ("tablename", text(&table.name)),
+                ("indexname", text(name)),
+                ("indexdef", text(system_functions::index_definition(catalog, oid).unwrap_or_default())),
+            ]));
+        }
+    }
+    rows
 }
 
 fn views(catalog: &Catalog) -> Vec<Row> {
@@ -422,6 +587,28 @@ impl fmt::Debug for InformationSchema {
 }
 
 const INFORMATION_TABLES: &[(&str, &[(&str, DataType)])] = &[
+    ("sequences", &[("sequence_catalog", DataType::Utf8), ("sequence_schema", DataType::Utf8), ("sequence_name", DataType::Utf8)]),
+    (
+        "routines",
+        &[
+            ("routine_catalog", DataType::Utf8),
+            ("routine_schema", DataType::Utf8),
+            ("routine_name", DataType::Utf8),
+            ("routine_type", DataType::Utf8),
+        ],
+    ),
+    (
+        "role_table_grants",
+        &[
+            ("grantor", DataType::Utf8),
+            ("grantee", DataType::Utf8),
+            ("table_catalog", DataType::Utf8),
+            ("table_schema", DataType::Utf8),
+            ("table_name", DataType::Utf8),
+            ("privilege_type", DataType::Utf8),
+            ("is_grantable", DataType::Utf8),
+        ],
+    ),
     ("schemata", &[("catalog_name", DataType::Utf8), ("schema_name", DataType::Utf8), ("schema_owner", DataType::Utf8)]),
     (
         "tables",
@@ -507,6 +694,9 @@ impl SchemaProvider for InformationSchema {
         let Some((_, columns)) = INFORMATION_TABLES.iter().find(|(n, _)| *n == name) else { return Ok(None) };
         let catalog = self.cell.get().catalog;
         let rows = match name {
+            // Neither exists here yet.
+            "sequences" | "routines" => vec![],
+            "role_table_grants" => information_grants(&catalog),
             "schemata" => information_schemata(&catalog),
             "tables" => information_tables(&catalog),
             "columns" => information_columns(&catalog),
@@ -531,6 +721,24 @@ impl SchemaProvider for InformationSchema {
 fn information_schemata(catalog: &Catalog) -> Vec<Row> {
     let names = catalog.schemas.values().map(|s| s.name.as_str()).chain(["pg_catalog", "information_schema"]);
     names.map(|n| Row::from([("catalog_name", text(DATABASE)), ("schema_name", text(n)), ("schema_owner", text(SUPERUSER))])).collect()
+}
+
+/// The one role may do everything.
+fn information_grants(catalog: &Catalog) -> Vec<Row> {
+    let tables = catalog.tables.values().map(|t| (t.schema, t.name.as_str()));
+    let views = catalog.views.values().map(|v| (v.schema, v.name.as_str()));
+    let mut rows = vec![];
+    for (schema, name) in tables.chain(views) {
+        for privilege in ["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"] {
+            let mut row = relation(catalog, schema, name);
+            row.insert("grantor", text(SUPERUSER));
+            row.insert("grantee", text(SUPERUSER));
+            row.insert("privilege_type", text(privilege));
+            row.insert("is_grantable", text("YES"));
+            rows.push(row);
+        }
+    }
+    rows
 }
 
 fn relation(catalog: &Catalog, schema: SchemaId, name: &str) -> Row {
@@ -576,6 +784,12 @@ fn information_columns(catalog: &Catalog) -> Vec<Row> {
                 };
                 row.insert("numeric_precision", int(bits));
                 row.insert("numeric_scale", int(0));
+            }
+            SqlType::Date => {
+                row.insert("datetime_precision", int(0));
+            }
+            SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => {
+                row.insert("datetime_precision", int(6));
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ use quire_types::{Catalog, ColumnId, ConstraintKind, ReferentialAction, TableDef
 
 use crate::catalog::ScopeCell;
 use crate::engine::SUPERUSER;
-use crate::system::{OWNER, constraint_oid, index_oid};
+use crate::system::{OWNER, constraint_oid, index_oid, quoted};
 
 /// From an oid to text, by the catalog.
 type Describe = fn(&Catalog, i64) -> Option<String>;
@@ -84,15 +84,23 @@ impl ScalarUDFImpl for ByOid {
         let oids = cast(&arrays[0], &DataType::Int64)?;
         let oids = oids.as_primitive::<Int64Type>();
         let catalog = self.cell.get().catalog;
-        let text: StringArray = oids.iter().map(|oid| (self.describe)(&catalog, oid?)).collect();
+        // The second argument asks for psql's form, with no more parentheses than needed.
+        let pretty = arrays.get(1).and_then(|a| a.as_boolean_opt());
+        let pretty = |row: usize| pretty.is_some_and(|p| p.is_valid(row) && p.value(row));
+        let text: StringArray = oids
+            .iter()
+            .enumerate()
+            .map(|(row, oid)| {
+                let text = (self.describe)(&catalog, oid?)?;
+                Some(match text.strip_prefix("CHECK ((").and_then(|t| t.strip_suffix("))")) {
+                    Some(inner) if pretty(row) => format!("CHECK ({inner})"),
+                    _ => text,
+                })
+            })
+            .collect();
         debug_assert_eq!(text.len(), oids.len());
         Ok(ColumnarValue::Array(Arc::new(text) as ArrayRef))
     }
-}
-
-fn quoted(name: &str) -> String {
-    let plain = name.chars().enumerate().all(|(i, c)| c == '_' || c.is_ascii_lowercase() || i > 0 && c.is_ascii_digit());
-    if plain && !name.is_empty() { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 fn column_list(table: &TableDef, columns: &[ColumnId]) -> String {
@@ -130,7 +138,7 @@ fn constraint_definition(catalog: &Catalog, oid: i64) -> Option<String> {
     None
 }
 
-fn index_definition(catalog: &Catalog, oid: i64) -> Option<String> {
+pub(crate) fn index_definition(catalog: &Catalog, oid: i64) -> Option<String> {
     for table in catalog.tables.values() {
         for (ordinal, name, columns) in table.unique_keys() {
             if i64::from(index_oid(table, ordinal as usize)) == oid {

@@ -1,0 +1,289 @@
+//! Postgres' spellings that the parser does not know, brought to ones that it does, token by token.
+//!
+//! Tokens keep their places in the text, so that errors still point where the user looks.
+
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
+
+use crate::SqlError;
+
+/// Where a MOVE is rewritten to `FETCH … INTO this`: SQL's FETCH has no INTO, so nothing else comes out of the parser so.
+pub(crate) const MOVE_TARGET: &str = "quire:move";
+
+/// The tokens of a query string, without white space, in the parser's spelling.
+pub(crate) fn tokens(sql: &str) -> Result<Result<Vec<TokenWithSpan>, SqlError>, TokenizerError> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location()?;
+    Ok(join_strings(tokens).and_then(rewrite))
+}
+
+fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let mut out = Vec::with_capacity(tokens.len());
+    for statement in tokens.split_inclusive(|t| t.token == Token::SemiColon) {
+        let (body, end) = match statement.split_last() {
+            Some((last, body)) if last.token == Token::SemiColon => (body.to_vec(), Some(last.clone())),
+            _ => (statement.to_vec(), None),
+        };
+        out.extend(whole_statement(expressions(body))?);
+        out.extend(end);
+    }
+    Ok(out)
+}
+
+/// String constants that only white space with a line break separates are one; on one line they are an error.
+fn join_strings(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut new_line = false;
+    for token in tokens {
+        match &token.token {
+            Token::EOF => continue,
+            Token::Whitespace(space) => {
+                new_line |= matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+                continue;
+            }
+            Token::SingleQuotedString(next) => {
+                if let Some(TokenWithSpan { token: Token::SingleQuotedString(first) | Token::EscapedStringLiteral(first), .. }) =
+                    out.last_mut()
+                {
+                    if !new_line {
+                        return Err(SqlError::syntax(format!("syntax error at or near \"'{next}'\"")).at_span(token.span));
+                    }
+                    first.push_str(next);
+                    new_line = false;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        new_line = false;
+        out.push(match token.token {
+            Token::UnicodeStringLiteral(text) => TokenWithSpan { token: Token::SingleQuotedString(text), span: token.span },
+            _ => token,
+        });
+    }
+    Ok(out)
+}
+
+fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
+    match token.map(|t| &t.token) {
+        Some(Token::Word(Word { keyword, quote_style: None, .. })) => *keyword,
+        _ => Keyword::NoKeyword,
+    }
+}
+
+/// An unquoted word, whether or not the parser has it as a keyword.
+fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+    matches!(token.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
+}
+
+fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
+    token.is_some_and(|t| t.token == *wanted)
+}
+
+fn at(span: Span, token: Token) -> TokenWithSpan {
+    TokenWithSpan { token, span }
+}
+
+fn word(span: Span, text: &str) -> TokenWithSpan {
+    at(span, Token::make_keyword(text))
+}
+
+fn words(span: Span, text: &str) -> Vec<TokenWithSpan> {
+    text.split(' ').map(|w| if w == "*" { at(span, Token::Mul) } else { word(span, w) }).collect()
+}
+
+/// The position of the parenthesis that closes the one at `open`.
+fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (i, token) in tokens.iter().enumerate().skip(open) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(i);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Spellings that may stand anywhere in a statement.
+fn expressions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut i = 0;
+    while i < tokens.len() {
+        let span = tokens[i].span;
+        match keyword(tokens.get(i)) {
+            // trim(leading from x): of blanks.
+            Keyword::LEADING | Keyword::TRAILING | Keyword::BOTH if keyword(tokens.get(i + 1)) == Keyword::FROM => {
+                tokens.insert(i + 1, at(span, Token::SingleQuotedString(" ".into())));
+            }
+            // ORDER BY x USING <
+            Keyword::USING if is(tokens.get(i + 1), &Token::Lt) || is(tokens.get(i + 1), &Token::Gt) => {
+                let order = if is(tokens.get(i + 1), &Token::Lt) { "ASC" } else { "DESC" };
+                tokens.splice(i..i + 2, [word(span, order)]);
+            }
+            // x IN (VALUES (1), (2)): the parser takes VALUES here for a function.
+            Keyword::IN if is(tokens.get(i + 1), &Token::LParen) && keyword(tokens.get(i + 2)) == Keyword::VALUES => {
+                if let Some(end) = closing(&tokens, i + 1) {
+                    tokens.insert(end, at(span, Token::RParen));
+                    let mut select = words(span, "SELECT * FROM");
+                    select.push(at(span, Token::LParen));
+                    tokens.splice(i + 2..i + 2, select);
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    tokens
+}
+
+/// Statements that begin, end or are built differently.
+fn whole_statement(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let Some(first) = tokens.first() else { return Ok(tokens) };
+    let span = first.span;
+    if is_word(tokens.first(), "ABORT") {
+        tokens[0] = word(span, "ROLLBACK");
+    } else if is_word(tokens.first(), "CHECKPOINT") && tokens.len() == 1 {
+        return Ok(vec![word(span, "CALL"), word(span, "CHECKPOINT"), at(span, Token::LParen), at(span, Token::RParen)]);
+    } else if is_word(tokens.first(), "MOVE") {
+        tokens[0] = word(span, "FETCH");
+        tokens.push(word(span, "INTO"));
+        tokens.push(at(span, Token::make_word(MOVE_TARGET, Some('"'))));
+    } else if is_word(tokens.first(), "VACUUM") || keyword(tokens.first()) == Keyword::ANALYZE || is_word(tokens.first(), "ANALYSE") {
+        if is_word(tokens.first(), "ANALYSE") {
+            tokens[0] = word(span, "ANALYZE");
+        }
+        maintenance(&mut tokens);
+    } else if keyword(tokens.first()) == Keyword::TABLE {
+        tokens.splice(0..1, words(span, "SELECT * FROM"));
+    } else if keyword(tokens.first()) == Keyword::CREATE {
+        create_table(&mut tokens)?;
+    } else if matches!(keyword(tokens.first()), Keyword::FETCH) && tokens.len() == 2 {
+        // FETCH c
+        tokens.splice(1..1, words(span, "NEXT FROM"));
+    } else if keyword(tokens.first()) == Keyword::FETCH && !tokens.iter().any(|t| matches!(keyword(Some(t)), Keyword::FROM | Keyword::IN)) {
+        // FETCH 5 c: FROM may be left out.
+        let name = tokens.len() - 1;
+        tokens.insert(name, word(span, "FROM"));
+    }
+    if keyword(tokens.first()) == Keyword::FETCH
+        && let Some(last) = tokens.iter().position(|t| is_word(Some(t), "INTO"))
+        && let Some(from) = tokens[..last].iter().position(|t| matches!(keyword(Some(t)), Keyword::FROM | Keyword::IN))
+        && from == 1
+    {
+        // MOVE FROM c, FETCH FROM c
+        tokens.insert(1, word(span, "NEXT"));
+    } else if keyword(tokens.first()) == Keyword::FETCH && matches!(keyword(tokens.get(1)), Keyword::FROM | Keyword::IN) {
+        tokens.insert(1, word(span, "NEXT"));
+    }
+    Ok(tokens)
+}
+
+/// VACUUM and ANALYZE: their options make no difference here, and the parser knows few of them.
+fn maintenance(tokens: &mut Vec<TokenWithSpan>) {
+    if is(tokens.get(1), &Token::LParen)
+        && let Some(end) = closing(tokens, 1)
+    {
+        tokens.drain(1..=end);
+    }
+    while ["FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"].iter().any(|option| is_word(tokens.get(1), option)) {
+        tokens.remove(1);
+    }
+}
+
+/// `CREATE TABLE x (a, b) AS query WITH NO DATA`.
+fn create_table(tokens: &mut Vec<TokenWithSpan>) -> Result<(), SqlError> {
+    let mut i = 1;
+    while ["TEMP", "TEMPORARY", "UNLOGGED", "LOCAL", "GLOBAL"].iter().any(|w| is_word(tokens.get(i), w)) {
+        i += 1;
+    }
+    if keyword(tokens.get(i)) != Keyword::TABLE {
+        return Ok(());
+    }
+    i += 1;
+    if keyword(tokens.get(i)) == Keyword::IF {
+        i += 3;
+    }
+    // The name, with its schema.
+    i += 1;
+    while is(tokens.get(i), &Token::Period) {
+        i += 2;
+    }
+    if i == tokens.len() {
+        return Err(SqlError::syntax("syntax error at end of input"));
+    }
+    if is(tokens.get(i), &Token::LParen)
+        && let Some(end) = closing(tokens, i)
+        && tokens[i + 1..end].iter().enumerate().all(|(n, t)| match t.token {
+            Token::Word(_) => n % 2 == 0,
+            Token::Comma => n % 2 == 1,
+            _ => false,
+        })
+        && end > i + 1
+    {
+        // Names without types, so a query must follow. The parser wants types; CREATE TABLE AS takes the query's.
+        let mut typed = vec![];
+        for token in &tokens[i + 1..end] {
+            typed.push(token.clone());
+            if token.token != Token::Comma {
+                typed.push(word(token.span, "TEXT"));
+            }
+        }
+        tokens.splice(i + 1..end, typed);
+    }
+    let Some(query) = tokens.iter().position(|t| keyword(Some(t)) == Keyword::AS) else { return Ok(()) };
+    let count = tokens.len();
+    if keyword(tokens.last()) == Keyword::DATA && keyword(tokens.get(count.wrapping_sub(2))) == Keyword::WITH {
+        tokens.truncate(count - 2);
+    } else if keyword(tokens.last()) == Keyword::DATA
+        && keyword(tokens.get(count.wrapping_sub(2))) == Keyword::NO
+        && keyword(tokens.get(count.wrapping_sub(3))) == Keyword::WITH
+    {
+        tokens.truncate(count - 3);
+        let span = tokens[query].span;
+        let mut select = words(span, "SELECT * FROM");
+        select.push(at(span, Token::LParen));
+        tokens.splice(query + 1..query + 1, select);
+        tokens.push(at(span, Token::RParen));
+        tokens.push(word(span, "AS"));
+        tokens.push(at(span, Token::make_word("quire:source", Some('"'))));
+        tokens.push(word(span, "LIMIT"));
+        tokens.push(at(span, Token::Number("0".into(), false)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    fn check(sql: &str, expected: &str) {
+        let tokens = super::tokens(sql).unwrap().unwrap();
+        let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
+        let statements = parser.parse_statements().unwrap();
+        let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
+        assert_eq!(statements.join("; "), expected);
+    }
+
+    #[test]
+    fn what_the_parser_lacks_is_respelled() {
+        check("ABORT; TABLE t", "ROLLBACK; SELECT * FROM t");
+        check("VACUUM (VERBOSE) ANALYZE t", "VACUUM t");
+        check("SELECT 1 WHERE 1 IN (VALUES (1), (2))", "SELECT 1 WHERE 1 IN (SELECT * FROM (VALUES (1), (2)))");
+        check("SELECT x FROM t ORDER BY x USING >", "SELECT x FROM t ORDER BY x DESC");
+        check("CREATE TABLE t AS SELECT 1 WITH NO DATA", "CREATE TABLE t AS SELECT * FROM (SELECT 1) AS \"quire:source\" LIMIT 0");
+        check("SELECT 'a'\n'b'", "SELECT 'ab'");
+        check("FETCH c; FETCH 2 c; FETCH FROM c", "FETCH NEXT FROM c; FETCH 2 FROM c; FETCH NEXT FROM c");
+    }
+
+    #[test]
+    fn strings_on_one_line_are_not_joined() {
+        assert_eq!(super::tokens("SELECT 'a' 'b'").unwrap().unwrap_err().code, "42601");
+    }
+}
