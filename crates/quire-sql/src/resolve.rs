@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArguments, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows,
-    Query, Select, SelectItem, SetExpr, Spanned, Statement, TableAliasColumnDef, TableFactor, TableObject, VisitMut, VisitorMut, With,
+    Query, Select, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableAliasColumnDef, TableFactor, TableObject, VisitMut,
+    VisitorMut, With,
 };
 use quire_types::Catalog;
 
@@ -168,7 +169,13 @@ impl Names<'_> {
     fn factor(&self, factor: &mut TableFactor) -> Result<(), SqlError> {
         match factor {
             TableFactor::Table { name, args: None, alias, .. } => {
+                let bare = (name.0.len() == 1).then(|| split(name)).transpose()?;
                 self.relation(name)?;
+                if let (Some((_, bare)), None, true) = (bare, &alias, name.0.len() == 2) {
+                    // Named without its schema, it is known without it too (`t.*`), and messages name it so.
+                    let ident = Ident::with_quote('"', bare);
+                    *alias = Some(TableAlias { explicit: true, name: ident, columns: vec![], at: None });
+                }
                 if let Some(alias) = alias
                     && !alias.columns.is_empty()
                 {
