@@ -78,6 +78,10 @@ const RESERVED: &[&str] = &[
 impl Session {
     /// The statement with its names resolved, at the current scope.
     pub(crate) fn resolve(&self, mut statement: Statement) -> Result<Statement, SqlError> {
+        if let Statement::Set(_) = &statement {
+            // `on` and the like are values here, not names.
+            return Ok(statement);
+        }
         let path = self.search_path();
         let catalog = self.cell.get().catalog;
         let mut names =
