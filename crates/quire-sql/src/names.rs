@@ -149,6 +149,11 @@ pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
     names
 }
 
+/// A name for a select item of a query that gives no rows; numbered where Postgres has none.
+pub(crate) fn result_name(expr: &Expr, position: usize) -> String {
+    figure(expr).unwrap_or_else(|| format!("?column?:{position}"))
+}
+
 /// The name Postgres gives an unnamed select item (`FigureColname` in its parser).
 fn column_name(expr: &Expr) -> String {
     figure(expr).unwrap_or_else(|| "?column?".to_string())

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArguments, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows,
-    Query, Select, SelectItem, SetExpr, Spanned, Statement, TableAliasColumnDef, TableFactor, TableObject, VisitMut, VisitorMut, With,
+    Query, Select, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableAliasColumnDef, TableFactor, TableObject, VisitMut,
+    VisitorMut, With,
 };
 use quire_types::Catalog;
 
@@ -77,6 +78,10 @@ const RESERVED: &[&str] = &[
 impl Session {
     /// The statement with its names resolved, at the current scope.
     pub(crate) fn resolve(&self, mut statement: Statement) -> Result<Statement, SqlError> {
+        if let Statement::Set(_) = &statement {
+            // `on` and the like are values here, not names.
+            return Ok(statement);
+        }
         let path = self.search_path();
         let catalog = self.cell.get().catalog;
         let mut names =
@@ -168,7 +173,13 @@ impl Names<'_> {
     fn factor(&self, factor: &mut TableFactor) -> Result<(), SqlError> {
         match factor {
             TableFactor::Table { name, args: None, alias, .. } => {
+                let bare = (name.0.len() == 1).then(|| split(name)).transpose()?;
                 self.relation(name)?;
+                if let (Some((_, bare)), None, true) = (bare, &alias, name.0.len() == 2) {
+                    // Named without its schema, it is known without it too (`t.*`), and messages name it so.
+                    let ident = Ident::with_quote('"', bare);
+                    *alias = Some(TableAlias { explicit: true, name: ident, columns: vec![], at: None });
+                }
                 if let Some(alias) = alias
                     && !alias.columns.is_empty()
                 {
