@@ -72,12 +72,19 @@ impl Code for DiskPage {
 }
 
 /// Encoded pages on disk.
-pub(crate) struct DiskTier(HybridCache<DiskKey, DiskPage>);
+pub(crate) struct DiskTier {
+    cache: HybridCache<DiskKey, DiskPage>,
+    /// Held as long as the directory is ours.
+    _lock: std::fs::File,
+}
 
 impl DiskTier {
     pub(crate) async fn open(dir: &Path, bytes: u64, name: &'static str) -> Result<DiskTier, String> {
         let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", dir.display());
         std::fs::create_dir_all(dir).map_err(|e| failed(&e))?;
+        // Two processes would write over one another's blocks.
+        let lock = std::fs::File::create(dir.join(".lock")).map_err(|e| failed(&e))?;
+        lock.try_lock().map_err(|_| format!("{} is in use by another process", dir.display()))?;
         // foyer reports an unwritable directory only when it first writes; better to know now.
         let probe = dir.join(".writable");
         std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(|e| failed(&e))?;
@@ -102,12 +109,12 @@ impl DiskTier {
             .build()
             .await
             .map_err(|e| failed(&e))?;
-        Ok(DiskTier(cache))
+        Ok(DiskTier { cache, _lock: lock })
     }
 
     /// The bytes, unverified. A read error is a miss: the source has the page.
     pub(crate) async fn get(&self, page: PageId) -> Option<Bytes> {
-        match self.0.get(&DiskKey(page)).await {
+        match self.cache.get(&DiskKey(page)).await {
             Ok(entry) => entry.map(|e| e.value().0.clone()),
             Err(error) => {
                 tracing::warn!(%page, %error, "cannot read a cached page, reading the next tier");
@@ -117,15 +124,15 @@ impl DiskTier {
     }
 
     pub(crate) fn put(&self, page: PageId, bytes: Bytes) {
-        self.0.insert(DiskKey(page), DiskPage(bytes));
+        self.cache.insert(DiskKey(page), DiskPage(bytes));
     }
 
     pub(crate) fn remove(&self, page: PageId) {
-        self.0.remove(&DiskKey(page));
+        self.cache.remove(&DiskKey(page));
     }
 
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.0.close().await {
+        if let Err(error) = self.cache.close().await {
             tracing::warn!(%error, "cannot close the page cache cleanly; pages will be fetched again");
         }
     }

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Scalar};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Scalar};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and, filter_record_batch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
@@ -53,7 +54,19 @@ impl UniqueKey {
     }
 
     fn rows(&self, keys: &RecordBatch) -> Result<Rows, SqlError> {
-        self.converter.convert_columns(keys.columns()).map_err(arrow_error)
+        self.convert(keys.columns())
+    }
+
+    /// Keys in a form that compares as bytes. Zero has two signs as a float, and is one key.
+    fn convert(&self, columns: &[ArrayRef]) -> Result<Rows, SqlError> {
+        let plain = |column: &ArrayRef| -> ArrayRef {
+            match column.data_type() {
+                DataType::Float32 => Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| v + 0.0)),
+                DataType::Float64 => Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| v + 0.0)),
+                _ => column.clone(),
+            }
+        };
+        self.converter.convert_columns(&columns.iter().map(plain).collect::<Vec<_>>()).map_err(arrow_error)
     }
 
     /// Claims for the commit.
@@ -110,7 +123,7 @@ impl UniqueKey {
                 Some(deleted) => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
                 None => None,
             };
-            let set_rows = self.converter.convert_columns(&columns).map_err(arrow_error)?;
+            let set_rows = self.convert(&columns)?;
             let wanted = self.rows(&candidates)?;
             let wanted_set: std::collections::HashMap<_, usize> = wanted.iter().enumerate().map(|(i, r)| (r, i)).collect();
             for (i, row) in set_rows.iter().enumerate() {
@@ -218,7 +231,7 @@ async fn live_rows(
         RowIds::Base(base) => (0..rows).for_each(|i| live.append(!deleted.contains(base.0 + first_row + i))),
         RowIds::Column => {
             let ids = source.row_ids(segment, row_group).await.map_err(scan_error)?;
-            let ids = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&ids);
+            let ids = ids.as_primitive::<arrow::datatypes::Int64Type>();
             ids.values().iter().for_each(|id| live.append(!deleted.contains(*id as u64)));
         }
     }

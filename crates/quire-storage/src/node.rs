@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -14,6 +14,7 @@ use quire_objects::Objects;
 use quire_proto::v1;
 use quire_types::NodeId;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -44,7 +45,6 @@ const SNAPSHOT_ENTRIES: u64 = 20_000;
 const KEEP_ENTRIES: u64 = 5_000;
 /// A clean stop waits this long for requests under way.
 const DRAIN: Duration = Duration::from_secs(5);
-const CLOSE_TICK: Duration = Duration::from_millis(5);
 
 /// A running storage node.
 pub struct StorageNode {
@@ -52,8 +52,8 @@ pub struct StorageNode {
     replica: Arc<Replica>,
     sealer: Arc<Sealer>,
     server: task::JoinHandle<()>,
-    /// To know when the last user of the store is gone, and with it the lock on its directory.
-    store: Weak<dyn OrderedStore>,
+    /// Completes when the store is closed, and with it the lock on its directory is gone.
+    store_closed: oneshot::Receiver<()>,
 }
 
 impl StorageNode {
@@ -68,7 +68,8 @@ impl StorageNode {
         let address = listener.local_addr().map_err(listen_error)?;
         let dir_error = |reason: String| StorageError::DataDir { dir: options.data_dir.display().to_string(), reason };
         std::fs::create_dir_all(&options.data_dir).map_err(|e| dir_error(e.to_string()))?;
-        let store: Arc<dyn OrderedStore> = RocksStore::open(&options.data_dir.join("log")).map_err(|e| dir_error(e.to_string()))?;
+        let (store, store_closed) = RocksStore::open(&options.data_dir.join("log")).map_err(|e| dir_error(e.to_string()))?;
+        let store: Arc<dyn OrderedStore> = store;
         let objects = Objects::open(&options.object_store).map_err(|e| StorageError::ObjectStore(e.to_string()))?;
         let cache = CacheOptions {
             dir: Some(options.data_dir.join("pages")),
@@ -85,7 +86,6 @@ impl StorageNode {
         let config = raft_config(&cluster).map_err(StorageError::Raft)?;
         let raft = Raft::new(options.node_id.0, config, Network { cluster: cluster.clone() }, log, machine);
         let raft = raft.await.map_err(|e| StorageError::Raft(e.to_string()))?;
-        let open_store = Arc::downgrade(&store);
         let gate = Gate::load(store.clone()).map_err(|e| dir_error(e.to_string()))?;
         raft.runtime_config().elect(gate.is_member());
         let replica = Arc::new(Replica::new(raft.clone(), store, published));
@@ -139,7 +139,7 @@ impl StorageNode {
                 tracing::warn!(%error, "raft did not stop cleanly");
             }
         });
-        Ok(StorageNode { address, replica, sealer, server, store: open_store })
+        Ok(StorageNode { address, replica, sealer, server, store_closed })
     }
 
     /// The address it listens on.
@@ -171,15 +171,14 @@ impl StorageNode {
 
     /// Completes when the node has stopped, after the shutdown was triggered (or its storage failed).
     pub async fn stopped(self) {
-        let StorageNode { replica, sealer, server, store, .. } = self;
+        let StorageNode { replica, sealer, server, store_closed, .. } = self;
         drop((replica, sealer));
         if let Err(error) = server.await {
             tracing::warn!(%error, "the storage server's task failed");
         }
-        // Connections and Raft's tasks end a moment later.
-        let deadline = clock::now() + DRAIN;
-        while store.strong_count() > 0 && clock::now() < deadline {
-            clock::sleep(CLOSE_TICK).await;
+        // Connections and Raft's tasks end a moment later. The store says nothing when it is closed: it lets go.
+        if clock::timeout(DRAIN, store_closed).await.is_err() {
+            tracing::warn!("the log is still in use at shutdown");
         }
     }
 }

@@ -230,7 +230,7 @@ async fn read_again(objects: &Objects, read: &PageRead) -> Result<Bytes, PageErr
     match objects.get_range(&key(read), range(read)).await {
         Ok(bytes) if is_intact(read, &bytes) => Ok(bytes),
         Ok(_) => {
-            tracing::error!(page = %read.page, object = key(read), "page is corrupt in the object store");
+            tracing::error!(page = "docs/operating/page-corrupt.md", damaged = %read.page, object = key(read), "page is corrupt in the object store");
             Err(PageError::Corrupt { page: read.page, table: read.table })
         }
         Err(error) => Err(page_error(read, &error)),
@@ -253,7 +253,7 @@ fn page_error(read: &PageRead, error: &ObjectError) -> PageError {
     match error {
         ObjectError::NotFound { key } => PageError::Missing { object: key.clone() },
         ObjectError::TooShort { .. } => {
-            tracing::error!(page = %read.page, %error, "page is corrupt in the object store");
+            tracing::error!(page = "docs/operating/page-corrupt.md", damaged = %read.page, %error, "page is corrupt in the object store");
             PageError::Corrupt { page: read.page, table: read.table }
         }
         other => unavailable(read, other.to_string()),

@@ -1,18 +1,13 @@
 //! The ordered store: keys in order, batches that happen or do not, and a barrier that makes them durable.
 //!
-//! This is a seam at the edge of the world: RocksDB in production, a map in simulation.
+//! This is a seam at the edge of the world: RocksDB in production, a map in a simulation.
 
-#[cfg(test)]
-use std::collections::BTreeMap;
-#[cfg(test)]
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-#[cfg(test)]
-use parking_lot::RwLock;
 use rocksdb::{ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch};
+use tokio::sync::oneshot;
 
 /// A family of keys with an order of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,11 +96,14 @@ pub(crate) trait OrderedStore: Send + Sync + 'static {
 /// RocksDB.
 pub(crate) struct RocksStore {
     db: DB,
+    /// Dropped after `db`, which takes a moment to close: whoever waits for the end waits for this.
+    _closed: oneshot::Sender<()>,
 }
 
 impl RocksStore {
-    /// Opens the store, making it when there is none. One process at a time may.
-    pub(crate) fn open(dir: &Path) -> Result<Arc<RocksStore>, StoreFailure> {
+    /// Opens the store, making it when there is none. One process at a time may. What comes with it completes when it has been closed again,
+    /// by whomever used it last.
+    pub(crate) fn open(dir: &Path) -> Result<(Arc<RocksStore>, oneshot::Receiver<()>), StoreFailure> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -121,7 +119,9 @@ impl RocksStore {
             options
         };
         let families = FAMILIES.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options()));
-        Ok(Arc::new(RocksStore { db: DB::open_cf_descriptors(&options, dir, families)? }))
+        let (closed, when_closed) = oneshot::channel();
+        let store = RocksStore { db: DB::open_cf_descriptors(&options, dir, families)?, _closed: closed };
+        Ok((Arc::new(store), when_closed))
     }
 
     fn family(&self, family: Family) -> Arc<rocksdb::BoundColumnFamily<'_>> {
@@ -171,56 +171,6 @@ impl OrderedStore for RocksStore {
                 let (key, value) = pair?;
                 visit(family, &key, &value);
             }
-        }
-        Ok(())
-    }
-}
-
-/// A map, for tests and simulation: durable until dropped.
-#[cfg(test)]
-#[derive(Default)]
-pub(crate) struct MemoryStore {
-    pairs: RwLock<BTreeMap<(Family, Vec<u8>), Bytes>>,
-}
-
-#[cfg(test)]
-impl OrderedStore for MemoryStore {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        Ok(self.pairs.read().get(&(family, key.to_vec())).cloned())
-    }
-
-    fn scan(&self, family: Family, start: &[u8], end: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreFailure> {
-        let pairs = self.pairs.read();
-        let from = pairs.range((Bound::Included((family, start.to_vec())), Bound::Unbounded));
-        let inside = from.take_while(|((f, k), _)| *f == family && end.is_none_or(|end| k.as_slice() < end));
-        Ok(inside.take(limit).map(|((_, k), v)| (k.clone(), v.clone())).collect())
-    }
-
-    fn last(&self, family: Family) -> Result<Option<Pair>, StoreFailure> {
-        let pairs = self.pairs.read();
-        Ok(pairs.iter().rfind(|((f, _), _)| *f == family).map(|((_, k), v)| (k.clone(), v.clone())))
-    }
-
-    fn write(&self, writes: Vec<Write>) -> Result<(), StoreFailure> {
-        let mut pairs = self.pairs.write();
-        for write in writes {
-            match write {
-                Write::Put(family, key, value) => {
-                    pairs.insert((family, key), value);
-                }
-                Write::DeleteRange(family, start, end) => pairs.retain(|(f, k), _| *f != family || *k < start || *k >= end),
-            }
-        }
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), StoreFailure> {
-        Ok(())
-    }
-
-    fn dump(&self, families: &[Family], visit: &mut dyn FnMut(Family, &[u8], &[u8])) -> Result<(), StoreFailure> {
-        for ((family, key), value) in self.pairs.read().iter().filter(|((f, _), _)| families.contains(f)) {
-            visit(*family, key, value);
         }
         Ok(())
     }

@@ -17,7 +17,11 @@ use crate::{http, life};
 /// Runs until a signal.
 pub(crate) fn run(args: Compute) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
-    life::runtime("compute")?.block_on(serve(args))
+    let runtime = life::runtime("compute")?;
+    let result = runtime.block_on(serve(args));
+    // A query in the middle of a computation does not hold the process up.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(args: Compute) -> anyhow::Result<ExitCode> {

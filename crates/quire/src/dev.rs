@@ -19,9 +19,12 @@ use crate::{http, life, storage};
 pub(crate) fn run(args: Dev) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
     let storage_side = life::runtime("storage")?;
-    let code = life::runtime("compute")?.block_on(serve(args, storage_side.handle()))?;
+    let compute_side = life::runtime("compute")?;
+    let result = compute_side.block_on(serve(args, storage_side.handle()));
+    // A query in the middle of a computation does not hold the process up.
+    compute_side.shutdown_background();
     storage_side.shutdown_background();
-    Ok(code)
+    result
 }
 
 async fn serve(args: Dev, storage_side: &tokio::runtime::Handle) -> anyhow::Result<ExitCode> {

@@ -98,6 +98,7 @@ fn log_entries_round_trip() {
             row_count: 2,
             segments: vec![segment()],
             deletes: vec![RowId(1), RowId(u64::MAX)],
+            segment_deletes: vec![],
             keys: vec![KeyAssert { constraint: 0, hash: u64::MAX }],
             all_keys: true,
         }],

@@ -12,13 +12,10 @@ use quire_types::SqlType;
 
 use crate::SqlError;
 
-/// What a function is called with: arrays of one length, and the fields they came in.
+/// What a function is called with: arrays of one length, and the field that is wanted.
 pub(super) struct Call<'a> {
     pub(super) arrays: Vec<ArrayRef>,
-    pub(super) fields: &'a [FieldRef],
     pub(super) returns: &'a Field,
-    /// The session's time zone.
-    pub(super) zone: &'a str,
 }
 
 type Coerce = fn(&[DataType]) -> Option<Vec<DataType>>;
@@ -90,8 +87,7 @@ impl ScalarUDFImpl for Native {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
-        let call = Call { arrays, fields: &args.arg_fields, returns: &args.return_field, zone };
+        let call = Call { arrays, returns: &args.return_field };
         let out = (self.run)(&call)?;
         Ok(if constant && self.signature.volatility != Volatility::Volatile && !args.args.is_empty() {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)
