@@ -72,7 +72,7 @@ async fn a_portal_gives_its_rows_piece_by_piece() -> Result<()> {
     in_time(async {
         let mut client = quire.connect().await?;
         let transaction = client.transaction().await?;
-        let statement = transaction.prepare("SELECT value FROM generate_series(1, 25000)").await?;
+        let statement = transaction.prepare("SELECT value FROM generate_series(1, 25000) AS s(value)").await?;
         let portal = transaction.bind(&statement, &[]).await?;
         let other = transaction.bind(&statement, &[]).await?;
         let mut next = 1i64;
@@ -112,7 +112,7 @@ async fn a_cancel_request_ends_a_statement_that_works_and_one_that_sends() -> Re
         ensure!(code(worked).as_deref() == Some("57014"));
 
         let none: [&str; 0] = [];
-        let sending = client.query_raw("SELECT value FROM generate_series(1, 1000000000)", none).await?;
+        let sending = client.query_raw("SELECT value FROM generate_series(1, 1000000000) AS s(value)", none).await?;
         pin_mut!(sending);
         ensure!(sending.try_next().await?.is_some());
         token.cancel_query(NoTls).await?;
@@ -368,7 +368,7 @@ async fn row_limits_suspend_and_sync_closes_what_is_left() -> Result<()> {
     let quire = Quire::dev().await?;
     in_time(async {
         let mut raw = Raw::open(&quire).await?;
-        let select = "SELECT value FROM generate_series(1, 5)";
+        let select = "SELECT value FROM generate_series(1, 5) AS s(value)";
         let flow = [parse("", select), bind("p", ""), execute("p", 2), execute("p", 3), execute("p", 3), execute("p", 3), sync()].concat();
         // As Postgres: a limit that is met exactly suspends, and the next Execute finds nothing.
         ensure!(raw.ask(&flow).await?.0 == "12DDsDDDsCCZ");
@@ -500,7 +500,7 @@ async fn a_reader_that_does_not_read_holds_up_only_itself() -> Result<()> {
     let quire = Quire::dev().await?;
     in_time(async {
         let mut slow = Raw::open(&quire).await?;
-        slow.write(&query("SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000)")).await?;
+        slow.write(&query("SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000) AS s(value)")).await?;
         ensure!(slow.message().await?.0 == b'T');
         let client = quire.connect().await?;
         for _ in 0..20 {

@@ -22,6 +22,16 @@ pub enum Protocol {
     Extended,
 }
 
+impl Protocol {
+    /// Its name in labels.
+    pub fn label(self) -> &'static str {
+        match self {
+            Protocol::Simple => "simple",
+            Protocol::Extended => "extended",
+        }
+    }
+}
+
 /// A column of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {

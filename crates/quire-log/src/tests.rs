@@ -78,7 +78,7 @@ fn check(entries: &[LogEntry], expected: &str) {
 #[test]
 fn a_retried_commit_gets_the_first_answer() {
     check(&[insert(7, 1, &[1]), insert(7, 1, &[1])], "Committed(Lsn(2)), Committed(Lsn(2))");
-    check(&[create(7, 1, "t"), create(7, 1, "u")], &vec!["CatalogConflict(\"relation \\\"t\\\" already exists\")"; 2].join(", "));
+    check(&[create(7, 1, "t"), create(7, 1, "u")], &["CatalogConflict(\"relation \\\"t\\\" already exists\")"; 2].join(", "));
 }
 
 #[test]

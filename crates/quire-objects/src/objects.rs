@@ -232,6 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)]
     fn near_ranges_are_merged() {
         assert_eq!(merge(&[10..20, 0..10, 25..30, 40..40], 4), [0..20, 25..30]);
         assert_eq!(merge(&[10..20, 0..10, 25..30], 5), [0..30]);

@@ -81,9 +81,9 @@ impl Scan {
         let payload_columns = wanted.difference(&filter_columns).copied().collect();
         let mut morsels: Vec<Morsel> = Vec::new();
         if !spec.own.truncated {
-            morsels.extend(spec.view.segments.iter().flat_map(|s| Morsel::row_groups(s)));
+            morsels.extend(spec.view.segments.iter().flat_map(Morsel::row_groups));
         }
-        morsels.extend(spec.own.segments.iter().flat_map(|s| Morsel::row_groups(s)));
+        morsels.extend(spec.own.segments.iter().flat_map(Morsel::row_groups));
         ScanCounters::add(&counters.row_groups, morsels.len());
         if !spec.own.truncated {
             morsels.extend(spec.view.delta.iter().map(|&delta| Morsel::Delta(delta)));

@@ -144,7 +144,7 @@ fn properties(columns: &[FileColumn], sketches: &[Bytes], rows: usize) -> Writer
 
 /// Rows of a row group: a full one's, unless the widest column would then make too large a page.
 fn row_group_rows(rows: &RecordBatch) -> usize {
-    let widest = rows.columns().iter().map(|c| logical_bytes(c)).max().unwrap_or(0);
+    let widest = rows.columns().iter().map(logical_bytes).max().unwrap_or(0);
     let per_row = widest.div_ceil(rows.num_rows().max(1)).max(1);
     (PAGE_BYTES_MAX / per_row).clamp(1, ROW_GROUP_ROWS)
 }

@@ -316,7 +316,7 @@ fn values_of_column(rows: &mut Values, position: usize, ty: SqlType) {
     let has = |kind: Literal| kinds.contains(&Some(kind));
     let is_float = matches!(ty, SqlType::Float4 | SqlType::Float8);
     let mixed = has(Literal::Text) && (has(Literal::Number) || has(Literal::Bool) || kinds.contains(&None));
-    if !mixed && !(is_float && has(Literal::Number)) {
+    if !(mixed || is_float && has(Literal::Number)) {
         return;
     }
     let all_literals = !kinds.contains(&None);

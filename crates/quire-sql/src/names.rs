@@ -115,7 +115,6 @@ fn leading_select(query: &mut Query) -> Option<&mut Select> {
 /// (plain columns and wildcards).
 pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
     let Statement::Query(query) = statement else { return vec![] };
-    let is_set_operation = matches!(query.body.as_ref(), SetExpr::SetOperation { .. });
     let Some(select) = leading_select(query) else { return vec![] };
     let mut seen = std::collections::HashSet::new();
     let mut names = Vec::with_capacity(select.projection.len());
@@ -126,9 +125,6 @@ pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
                 let name = column_name(expr);
                 if plain && seen.insert(expr.to_string()) {
                     // Keeps its name; ORDER BY and set operations go on finding it.
-                    Some(name)
-                } else if is_set_operation {
-                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("{name}:{i}")) };
                     Some(name)
                 } else {
                     *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("{name}:{i}")) };

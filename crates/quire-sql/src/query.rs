@@ -42,7 +42,7 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
 /// Plans a statement, and refuses what would bypass the session (DDL and DML that the planner would run itself).
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
-    let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await.map_err(datafusion_error)?;
+    let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
     match &plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(SqlError::unsupported("this statement"))
@@ -57,7 +57,7 @@ pub(crate) async fn start(
     plan: &LogicalPlan,
 ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
     let state = context.state();
-    let physical = state.create_physical_plan(plan).await.map_err(datafusion_error)?;
+    let physical = Box::pin(state.create_physical_plan(plan)).await.map_err(datafusion_error)?;
     let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
     Ok((physical, stream))
 }

@@ -167,7 +167,7 @@ impl Session {
             return Err(SqlError::aborted_block());
         }
         self.source = statement.source.clone();
-        let prepared = self.analyse(statement, parameters).await;
+        let prepared = Box::pin(self.analyse(statement, parameters)).await;
         if prepared.is_err() {
             self.fail();
         }
@@ -224,7 +224,7 @@ impl Session {
         let cancel = self.cancel.renew();
         let deadline = self.settings.lock().statement_timeout().map(|t| clock::now() + t);
         let response = tokio::select! {
-            response = self.dispatch(statement.statement) => response,
+            response = Box::pin(self.dispatch(statement.statement)) => response,
             error = interruption(cancel.clone(), deadline) => Err(error),
         };
         match response {
@@ -321,7 +321,7 @@ impl Session {
                 transaction.refresh(view);
             }
             self.cell.set(transaction.scope());
-            let response = self.statement(statement, &mut transaction).await?;
+            let response = Box::pin(self.statement(statement, &mut transaction)).await?;
             self.block = Block::Open(transaction);
             return Ok(response);
         }
@@ -332,7 +332,7 @@ impl Session {
             self.cell.set(transaction.scope());
             // COPY FROM STDIN commits when its data has come: it cannot be run again from here.
             let streams = is_copy_in(&statement);
-            let result = match self.statement(statement.clone(), &mut transaction).await {
+            let result = match Box::pin(self.statement(statement.clone(), &mut transaction)).await {
                 Ok(Response::CopyIn(copy)) => return Ok(Response::CopyIn(Box::new(copy.owning(transaction)))),
                 Ok(response) => self.commit(transaction).await.map(|()| response),
                 Err(error) => Err(error),

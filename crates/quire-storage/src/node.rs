@@ -222,6 +222,8 @@ fn raft_config(cluster: &str) -> Result<Arc<Config>, String> {
         max_in_snapshot_log_to_keep: KEEP_ENTRIES,
         install_snapshot_timeout: 60_000,
         enable_pre_vote: Some(true),
+        // A node with a new disk has less than it had; `gate` sees to it that this is safe.
+        allow_log_reversion: Some(true),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|e| e.to_string())

@@ -229,7 +229,7 @@ async fn nonsense_on_the_wire_is_refused() {
     let future = Commit { snapshot: Lsn(99), ..create(2) };
     assert_eq!(commit(&members, &log, future).await, Outcome::FutureSnapshot);
     assert!(
-        std::net::TcpStream::connect(&members[0].address()).is_ok_and(|mut s| std::io::Write::write_all(
+        std::net::TcpStream::connect(members[0].address()).is_ok_and(|mut s| std::io::Write::write_all(
             &mut s,
             b"GET / garbage\r\n\r\n\x00\xff"
         )

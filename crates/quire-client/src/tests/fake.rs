@@ -297,7 +297,7 @@ impl v1::pages_server::Pages for Service {
         // in reverse: replies may come in any order
         let replies = reads.into_iter().enumerate().rev().map(move |(index, read)| {
             use v1::read_pages_reply::Result as Reply;
-            let read = PageRead::try_from(read).unwrap();
+            let read = PageRead::from(read);
             let result = match inner.state.lock().pages.get(&read.page) {
                 Some(bytes) => Reply::Data(bytes.clone()),
                 None => Reply::Failure(v1::PageFailure { kind: v1::page_failure::Kind::Missing as i32, message: String::new() }),

@@ -76,7 +76,7 @@ fn csv_is_read_as_in_postgres() {
         &TYPES,
         &[
             ("1,a\n2,\n3,\"\"\n", "1,a;2,∅;3,"),
-            ("1,\"a,\"\"b\"\"\nc\"\r\n", "1,a\\,\"b\"\\nc"),
+            ("1,\"a,\"\"b\"\"\nc\"\r\n", "1,a,\"b\"\\nc"),
             ("1,x\"y\"z", "1,xyz"),
             ("1,\"a\n", "22P04 unterminated CSV quoted field | COPY t, line 1"),
             ("1,a\n2,b,c\n", "22P04 extra data after last expected column | COPY t, line 2: \"2,b,c\""),

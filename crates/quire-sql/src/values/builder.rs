@@ -332,7 +332,7 @@ fn parse_bytea(text: &str) -> Result<Vec<u8>, ValueError> {
 fn numeric_text(bytes: &[u8]) -> Option<String> {
     let word = |i: usize| Some(i16::from_be_bytes(bytes.get(i * 2..i * 2 + 2)?.try_into().ok()?));
     let (count, weight, sign, scale) = (word(0)?, word(1)?, word(2)?, word(3)?);
-    if count < 0 || bytes.len() != 8 + count as usize * 2 || scale < 0 || scale > 1000 || !(-300..=300).contains(&weight) {
+    if count < 0 || bytes.len() != 8 + count as usize * 2 || !(0..=1000).contains(&scale) || !(-300..=300).contains(&weight) {
         return None;
     }
     let mut text = match sign as u16 {

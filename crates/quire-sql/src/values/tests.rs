@@ -98,7 +98,7 @@ fn values_read_and_print_as_in_postgres() {
     check(SqlType::Char(3), &[("a", "a  "), ("abc ", "abc"), ("abcd", "ERROR 22001 value too long for type character(3)")]);
     check(
         SqlType::Bytea,
-        &[("\\xDEad", "\\xdead"), ("a\\\\b\\001", "\\x615c6201"), ("\\x1", "ERROR 22P02 invalid hexadecimal data: odd number of digits")],
+        &[("\\xDEad", "\\xdead"), ("a\\\\b\\001", "\\x615c6201"), ("\\x1", "ERROR 22023 invalid hexadecimal data: odd number of digits")],
     );
     check(
         SqlType::Date,

@@ -3,7 +3,7 @@
 //! Raft rests on a node never forgetting its vote and its log. A node whose disk was lost, and that comes back empty under its old number, has
 //! forgotten both: with its vote a leader of the past could be elected, with its acknowledgement that leader could commit. So a node without the
 //! mark of membership on its disk listens to nobody until it has heard, from so many others that they meet every majority it may have been part
-//! of, the latest term; then it takes entries of that term or later; and it votes again when it has what a leader of such a term had committed.
+//! of, the latest term; then it takes entries of that term or later; and it votes again when it has what a leader of such a term had in its log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ pub(crate) async fn join(
             }
             (Standing::CatchingUp { term }, _) => {
                 let leader = statuses.iter().find(|s| s.leader == s.node_id && s.leader != 0 && s.term >= term);
-                target = target.or(leader.map(|s| s.applied_index));
+                target = target.or(leader.map(|s| s.last_log_index));
                 let applied = raft.metrics().borrow_watched().last_applied.map(|id| id.index);
                 if target.is_some_and(|target| applied >= Some(target)) {
                     gate.become_member().await?;
