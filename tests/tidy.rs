@@ -76,8 +76,8 @@ struct Package {
 }
 
 fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap_or(tests).to_path_buf()
+    let tests = quire_tests::paths::package();
+    tests.parent().unwrap_or(&tests).to_path_buf()
 }
 
 fn output(command: &mut Command) -> Result<String> {

@@ -62,7 +62,7 @@ async fn script(quire: &Quire, sql: &Path) -> Result<String> {
 }
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join("psql").join(name)
+    quire_tests::paths::package().join("golden").join("psql").join(name)
 }
 
 /// The lines that differ, each with its neighbours.

@@ -18,7 +18,7 @@
 mod driver;
 mod gaps;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -101,7 +101,7 @@ fn every_file_is_in_the_list() -> Result<()> {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("slt")
+    quire_tests::paths::package().join("slt")
 }
 
 /// Runs a file to its end and fails with everything that was not as it says.

@@ -26,6 +26,8 @@ pub use s3::S3;
 
 pub mod program;
 
+pub mod paths;
+
 mod binary;
 mod http;
 mod logs;

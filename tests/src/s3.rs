@@ -1,7 +1,7 @@
 //! An S3 server: another people's, as a process of its own (see tests/s3/server.py).
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl S3 {
         self.starts += 1;
         let log = self.log();
         let file = OpenOptions::new().create(true).append(true).open(&log)?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("s3").join("server.py");
+        let script = crate::paths::package().join("s3").join("server.py");
         let mut command = Command::new("python3");
         command.arg(script).args(["--port", &self.port.to_string(), "--bucket", BUCKET]).arg("--dir").arg(self.dir.path().join("objects"));
         command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
