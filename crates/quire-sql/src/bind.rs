@@ -14,7 +14,7 @@ use quire_types::SqlType;
 
 use crate::ddl::sql_type;
 use crate::errors::parser_error;
-use crate::names::fold;
+use crate::names::{fold, name_columns};
 use crate::rewrite::rewrite;
 use crate::{ParamValue, Session, SqlError, WireType, query, values};
 
@@ -168,6 +168,9 @@ async fn from_planner(session: &Session, statement: &Statement, found: &mut BTre
 
 /// The statement with typed NULLs for parameters: to learn the shape of its result.
 pub(crate) fn with_nulls(mut statement: Statement, types: &[WireType]) -> Statement {
+    if !types.is_empty() {
+        name_columns(&mut statement);
+    }
     replace(&mut statement, |n| {
         let null = Expr::Value(Value::Null.into());
         match types.get(n - 1) {
@@ -185,6 +188,8 @@ pub(crate) fn with_values(mut statement: Statement, types: &[WireType], given: &
         return Err(SqlError::new("08P01", message));
     }
     if !given.is_empty() {
+        // A parameter has no name; the cast that takes its place would have one.
+        name_columns(&mut statement);
         let literals = given.iter().zip(types).map(|(v, t)| literal(v, *t)).collect::<Result<Vec<_>, _>>()?;
         replace(&mut statement, |n| literals[n - 1].clone());
     }

@@ -12,7 +12,7 @@ use crate::copy::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions};
 use crate::insert::column_positions;
 use crate::names::{Resolver, fold, split};
 use crate::txn::Transaction;
-use crate::{CopyIn, CopyOut, Response, Session, SqlError, WireType, bind, query};
+use crate::{CopyIn, CopyOut, Response, Session, SqlError, WireType, query};
 
 impl Session {
     pub(crate) async fn copy(
@@ -65,7 +65,7 @@ impl Session {
                 Session::select_all(&table, &schema, &copy_columns(&table, &columns)?)
             }
         };
-        let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await?;
+        let planned = query::plan(&self.context, statement).await?;
         let (plan, rows) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
         let rows = crate::session::rows(planned.columns.clone(), rows, "COPY", true);

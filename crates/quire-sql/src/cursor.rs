@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::names::fold;
 use crate::session::Block;
 use crate::syntax::MOVE_TARGET;
-use crate::{OutputColumn, Response, Rows, Session, SqlError, bind, query};
+use crate::{OutputColumn, Response, Rows, Session, SqlError, query};
 
 /// Cursors that a session may have open; each holds a plan under way.
 const CURSORS_MAX: usize = 1000;
@@ -77,7 +77,7 @@ impl Session {
         if self.cursors.len() >= CURSORS_MAX {
             return Err(SqlError::new("53400", format!("a session has at most {CURSORS_MAX} cursors")));
         }
-        let planned = query::plan(&self.context, bind::prepare_expressions(Statement::Query(query))?).await?;
+        let planned = query::plan(&self.context, Statement::Query(query)).await?;
         let (plan, stream) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
         let rows = crate::session::rows(planned.columns.clone(), stream, "FETCH", true);

@@ -10,7 +10,7 @@ use crate::ddl;
 use crate::depend;
 use crate::names::{Resolver, fold, split};
 use crate::txn::Transaction;
-use crate::{Response, Session, SqlError, WireType, bind, query};
+use crate::{Response, Session, SqlError, WireType, query};
 
 impl Session {
     pub(crate) async fn create_table(&mut self, create: CreateTable, transaction: &mut Transaction) -> Result<Response, SqlError> {
@@ -58,7 +58,7 @@ impl Session {
         if create.temporary {
             return Err(SqlError::unsupported("CREATE TEMPORARY TABLE"));
         }
-        let query = query::plan(&self.context, bind::prepare_expressions(Statement::Query(source))?).await?;
+        let query = query::plan(&self.context, Statement::Query(source)).await?;
         let mut columns = Vec::with_capacity(query.columns.len());
         for (i, column) in query.columns.iter().enumerate() {
             let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));
@@ -93,7 +93,7 @@ impl Session {
             return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
         }
         let statement = Statement::Query(create.query.clone());
-        let planned = query::plan(&self.context, bind::prepare_expressions(statement.clone())?).await?;
+        let planned = query::plan(&self.context, statement.clone()).await?;
         let mut columns = vec![];
         for (i, column) in planned.columns.iter().enumerate() {
             let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));

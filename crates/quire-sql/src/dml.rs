@@ -22,7 +22,7 @@ use crate::errors::datafusion_error;
 use crate::insert::fill_default;
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
-use crate::{OutputColumn, Response, Session, SqlError, bind, parse, query, values};
+use crate::{OutputColumn, Response, Session, SqlError, parse, query, values};
 
 /// A statement that deletes rows of one table and, for an UPDATE, puts others in their place.
 pub(crate) struct RowChange {
@@ -105,7 +105,7 @@ impl Session {
     pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Response, SqlError> {
         let RowChange { table, alias, query, set, returning } = change;
         let what = if set.is_some() { "UPDATE" } else { "DELETE" };
-        let planned = query::plan(&self.context, bind::prepare_expressions(query)?).await?;
+        let planned = query::plan(&self.context, query).await?;
         let mut writer = self.writer(&table, what, transaction)?.replacing(set.as_deref().unwrap_or_default());
         let (plan, mut found) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
@@ -186,7 +186,7 @@ impl Session {
         select.projection = items;
         select.from = vec![staged_rows(alias.clone())?];
         self.cell.set_returning(Some(Arc::new(provider)));
-        let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await;
+        let planned = query::plan(&self.context, statement).await;
         self.cell.set_returning(None);
         planned
     }

@@ -68,7 +68,7 @@ impl Session {
                 *source.body = rows_as_selects(rows);
             }
         }
-        let query = query::plan(&self.context, bind::prepare_source(Statement::Query(source))?).await?;
+        let query = query::plan_source(&self.context, Statement::Query(source)).await?;
         let given = query.columns.len();
         if given > targets.len() {
             return Err(SqlError::syntax("INSERT has more expressions than target columns"));

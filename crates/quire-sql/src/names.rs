@@ -1,8 +1,11 @@
 //! Names in statements: folding, resolving against the search path, naming result columns as Postgres does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Statement,
+};
 use quire_types::{Catalog, SchemaDef, TableDef, ViewDef};
 
 use crate::SqlError;
@@ -96,63 +99,117 @@ pub(crate) fn missing_relation(name: &ObjectName) -> SqlError {
     SqlError::new("42P01", format!("relation \"{shown}\" does not exist"))
 }
 
+/// The name of what Postgres has none for.
+const UNNAMED: &str = "?column?";
+/// Ends the part of a planner's name that is shown; what follows makes it unique. Invisible, and in no name that anybody types.
+const MARK: char = '\u{2063}';
+
+/// A planner's name for a result column that is shown as `name`, unlike any other's.
+fn marked(name: &str, position: usize) -> Ident {
+    Ident::with_quote('"', format!("{name}{MARK}{position}"))
+}
+
+/// What is shown of a planner's name.
+pub(crate) fn shown(name: &str) -> &str {
+    name.split_once(MARK).map_or(name, |(shown, _)| shown)
+}
+
 /// The outermost SELECT of a query: the one that names the columns.
-fn leading_select(query: &mut Query) -> Option<&mut Select> {
-    let mut body = query.body.as_mut();
-    loop {
-        match body {
-            SetExpr::Select(select) => return Some(select),
-            SetExpr::Query(query) => body = query.body.as_mut(),
-            SetExpr::SetOperation { left, .. } => body = left.as_mut(),
-            _ => return None,
-        }
+fn leading_select(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => leading_select(&mut query.body),
+        SetExpr::SetOperation { left, .. } => leading_select(left),
+        _ => None,
     }
 }
 
 /// Gives result columns the names that Postgres gives them, and the planner names that are unique.
 ///
 /// Returns, for each item of the outermost select list, the name to show; `None` for an item that keeps the planner's
-/// (plain columns and wildcards).
+/// (plain columns and wildcards). To name again what has names changes nothing.
 pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
     let Statement::Query(query) = statement else { return vec![] };
-    let Some(select) = leading_select(query) else { return vec![] };
-    let mut seen = std::collections::HashSet::new();
-    let mut names = Vec::with_capacity(select.projection.len());
+    let Some(select) = leading_select(&mut query.body) else { return vec![] };
+    let names: Vec<Option<String>> = select.projection.iter().map(item_name).collect();
+    let mut seen = HashSet::new();
+    let mut renamed = vec![];
     for (i, item) in select.projection.iter_mut().enumerate() {
-        let shown = match item {
+        let Some(name) = &names[i] else { continue };
+        let unique = names.iter().filter(|n| n.as_ref() == Some(name)).count() == 1;
+        match item {
+            // A plain column keeps its name; ORDER BY and set operations go on finding it.
+            SelectItem::UnnamedExpr(expr) if is_column(expr) && seen.insert(expr.to_string()) => {}
             SelectItem::UnnamedExpr(expr) => {
-                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-                let name = column_name(expr);
-                if plain && seen.insert(expr.to_string()) {
-                    // Keeps its name; ORDER BY and set operations go on finding it.
-                    Some(name)
-                } else {
-                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("{name}:{i}")) };
-                    Some(name)
+                let alias = marked(name, i);
+                if unique {
+                    renamed.push((name.clone(), alias.clone()));
                 }
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
             }
-            SelectItem::ExprWithAlias { alias, .. } => {
-                let name = fold(alias);
-                if !seen.insert(name.clone()) {
-                    *alias = Ident::with_quote('"', format!("{name}:{i}"));
-                }
-                Some(name)
-            }
-            _ => None,
-        };
-        names.push(shown);
+            SelectItem::ExprWithAlias { alias, .. } if !seen.insert(fold(alias)) => *alias = marked(name, i),
+            _ => {}
+        }
     }
+    order_by_names(query, &renamed);
     names
 }
 
+/// ORDER BY means a result column by the name that is shown.
+fn order_by_names(query: &mut Query, renamed: &[(String, Ident)]) {
+    let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by else { return };
+    for key in keys {
+        if let Expr::Identifier(ident) = &mut key.expr
+            && let Some((_, alias)) = renamed.iter().find(|(name, _)| *name == fold(ident))
+        {
+            *ident = alias.clone();
+        }
+    }
+}
+
+/// Names the columns of a query that others refer to by them: in FROM, or in WITH.
+pub(crate) fn name_derived(query: &mut Query) {
+    let Some(select) = leading_select(&mut query.body) else { return };
+    let mut seen: HashSet<String> = select.projection.iter().filter(|item| is_named(item)).filter_map(item_name).collect();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        if is_named(item) {
+            continue;
+        }
+        let Some(name) = item_name(item) else { continue };
+        let alias = if seen.insert(name.clone()) { Ident::with_quote('"', name) } else { marked(&name, i) };
+        if let SelectItem::UnnamedExpr(expr) = item {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+}
+
+fn is_named(item: &SelectItem) -> bool {
+    match item {
+        SelectItem::UnnamedExpr(expr) => is_column(expr),
+        _ => true,
+    }
+}
+
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+}
+
+fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(expr) => Some(column_name(expr)),
+        SelectItem::ExprWithAlias { alias, .. } => Some(shown(&fold(alias)).to_string()),
+        _ => None,
+    }
+}
+
 /// A name for a select item of a query that gives no rows; numbered where Postgres has none.
-pub(crate) fn result_name(expr: &Expr, position: usize) -> String {
-    figure(expr).unwrap_or_else(|| format!("?column?:{position}"))
+pub(crate) fn result_name(expr: &Expr, position: usize) -> Ident {
+    figure(expr).map_or_else(|| marked(UNNAMED, position), |name| Ident::with_quote('"', name))
 }
 
 /// The name Postgres gives an unnamed select item (`FigureColname` in its parser).
 fn column_name(expr: &Expr) -> String {
-    figure(expr).unwrap_or_else(|| "?column?".to_string())
+    figure(expr).unwrap_or_else(|| UNNAMED.to_string())
 }
 
 fn figure(expr: &Expr) -> Option<String> {
@@ -171,7 +228,7 @@ fn figure(expr: &Expr) -> Option<String> {
         Expr::Exists { .. } => "exists".into(),
         Expr::Subquery(query) => {
             let mut query = query.clone();
-            let select = leading_select(&mut query)?;
+            let select = leading_select(&mut query.body)?;
             match select.projection.first()? {
                 SelectItem::UnnamedExpr(expr) => return figure(expr),
                 SelectItem::ExprWithAlias { alias, .. } => fold(alias),

@@ -23,7 +23,7 @@ use crate::keys::UniqueKey;
 use crate::names::fold;
 use crate::txn::Transaction;
 use crate::write::TableWriter;
-use crate::{Session, SqlError, bind, query};
+use crate::{Session, SqlError, query};
 
 /// Number of a new row within its statement.
 const POSITION: &str = "quire:position";
@@ -92,7 +92,7 @@ impl Session {
         let excluded = dml::staged_rows(Ident::new(EXCLUDED))?;
         let statement: Statement = target.query_before(position, vec![excluded], selection, more)?;
         self.cell.set_returning(Some(Arc::new(provider)));
-        let planned = query::plan(&self.context, bind::prepare_expressions(statement)?).await;
+        let planned = query::plan(&self.context, statement).await;
         let started = match planned {
             Ok(planned) => query::start(&self.context, &planned.plan).await,
             Err(error) => Err(error),

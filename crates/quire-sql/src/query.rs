@@ -15,8 +15,8 @@ use datafusion::sql::sqlparser::ast::Statement;
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::errors::datafusion_error;
-use crate::names::name_columns;
-use crate::{OutputColumn, SqlError, WireType};
+use crate::names::{name_columns, shown};
+use crate::{OutputColumn, SqlError, WireType, bind};
 
 /// A planned query.
 pub(crate) struct Query {
@@ -24,12 +24,22 @@ pub(crate) struct Query {
     pub(crate) columns: Arc<Vec<OutputColumn>>,
 }
 
-/// Plans a query (anything with rows that the planner itself understands).
+/// Plans a query as the client wrote it.
 pub(crate) async fn plan(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
     let names = name_columns(&mut statement);
+    prepared(context, bind::prepare_expressions(statement)?, &names).await
+}
+
+/// Plans what an INSERT writes: a list of VALUES has the types of the table's columns.
+pub(crate) async fn plan_source(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
+    let names = name_columns(&mut statement);
+    prepared(context, bind::prepare_source(statement)?, &names).await
+}
+
+async fn prepared(context: &SessionContext, statement: Statement, names: &[Option<String>]) -> Result<Query, SqlError> {
     let plan = logical_plan(context, statement).await?;
     let plan = analyzed(context, plan)?;
-    let columns = output_columns(plan.schema().as_arrow(), &names);
+    let columns = output_columns(plan.schema().as_arrow(), names);
     Ok(Query { plan, columns: Arc::new(columns) })
 }
 
@@ -39,7 +49,7 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
     state.analyzer().execute_and_check(plan, &state.config_options().clone(), |_, _| {}).map_err(datafusion_error)
 }
 
-/// Plans a statement, and refuses what would bypass the session (DDL and DML that the planner would run itself).
+/// Plans a statement with prepared expressions, and refuses what would bypass the session (DDL and DML that the planner would run itself).
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
     let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
@@ -86,8 +96,7 @@ fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<OutputColumn
         .iter()
         .enumerate()
         .map(|(i, field)| {
-            let name =
-                name_of(i).cloned().unwrap_or_else(|| field.name().split_once(':').map_or(field.name().as_str(), |(n, _)| n).to_string());
+            let name = name_of(i).cloned().unwrap_or_else(|| shown(field.name()).to_string());
             let column_number = field.metadata().get(FIELD_COLUMN_ID).and_then(|id| id.parse().ok()).unwrap_or(0);
             OutputColumn { name, ty: wire_type(field), table_oid: 0, column_number }
         })

@@ -17,6 +17,7 @@ use crate::SqlError;
 use crate::bind::cast_to;
 use crate::ddl::sql_type;
 use crate::functions::CAST;
+use crate::names::name_derived;
 
 /// Digits of a number that the planner takes as numeric.
 const DIGITS_MAX: usize = 38;
@@ -41,6 +42,8 @@ impl VisitorMut for Rewriter {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        // Before their expressions change.
+        query.with.iter_mut().flat_map(|with| &mut with.cte_tables).for_each(|cte| name_derived(&mut cte.query));
         match self.body(&mut query.body) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
@@ -96,16 +99,17 @@ impl Rewriter {
             }
         }
         for from in &mut select.from {
-            name_series(&mut from.relation);
-            from.joins.iter_mut().for_each(|join| name_series(&mut join.relation));
+            let relations = std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation));
+            relations.for_each(name_relation);
         }
         Ok(())
     }
 }
 
-/// A function in FROM gives its alias, or its name, to its only column.
-fn name_series(factor: &mut TableFactor) {
+/// Names the columns of a relation of FROM. A function gives its alias, or its name, to its only column.
+fn name_relation(factor: &mut TableFactor) {
     let (name, alias) = match factor {
+        TableFactor::Derived { subquery, .. } => return name_derived(subquery),
         TableFactor::Table { name, alias, args: Some(_), .. } => (name.clone(), alias),
         TableFactor::Function { name, alias, .. } => (name.clone(), alias),
         _ => return,

@@ -182,7 +182,7 @@ impl Session {
         self.enter_scope().await?;
         let resolved = self.resolve(statement.statement.clone())?;
         let parameters = bind::parameter_types(self, &resolved, parameters).await?;
-        let columns = self.result_columns(&resolved, &parameters).await?;
+        let columns = Box::pin(self.result_columns(&resolved, &parameters)).await?;
         Ok(Prepared { statement, parameters, columns })
     }
 
@@ -195,7 +195,7 @@ impl Session {
         Ok(match statement {
             Statement::Query(_) => {
                 let nulls = bind::with_nulls(statement.clone(), parameters);
-                Some(query::plan(&self.context, bind::prepare_expressions(nulls)?).await?.columns)
+                Some(query::plan(&self.context, nulls).await?.columns)
             }
             Statement::Insert(insert) => self.insert_columns(insert).await?,
             Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?).await?,
@@ -396,7 +396,7 @@ impl Session {
     }
 
     async fn select(&mut self, statement: Statement) -> Result<Response, SqlError> {
-        let query = query::plan(&self.context, bind::prepare_expressions(statement)?).await?;
+        let query = query::plan(&self.context, statement).await?;
         let (plan, stream) = query::start(&self.context, &query.plan).await?;
         self.work.plan = Some(plan);
         Ok(Response::Rows(rows(query.columns, stream, "SELECT", true)))

@@ -13,7 +13,7 @@ use quire_types::{Isolation, SqlType};
 
 use crate::errors::datafusion_error;
 use crate::session::Block;
-use crate::{OutputColumn, Response, Rows, Session, SqlError, WireType, bind, query};
+use crate::{OutputColumn, Response, Rows, Session, SqlError, WireType, query};
 
 /// A setting's value as the syntax tree has it, as text.
 pub(crate) fn setting_text(value: &Expr) -> String {
@@ -117,7 +117,7 @@ pub(crate) async fn explain(session: &Session, statement: Statement) -> Result<R
         }
     };
     let began = clock::now();
-    let planned = query::plan(&session.context, bind::prepare_expressions(source)?).await?;
+    let planned = query::plan(&session.context, source).await?;
     let (physical, mut rows) = query::start(&session.context, &planned.plan).await?;
     let planning = began.elapsed();
     let mut lines: Vec<String> = head.into_iter().collect();

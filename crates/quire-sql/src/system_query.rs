@@ -1,7 +1,7 @@
 //! Queries of the system catalogs: operators and casts that clients write there and that the planner lacks.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, GroupByExpr, Ident, JoinOperator, Select, SelectItem, SetExpr, Statement, TableFactor, Value,
+    CastKind, DataType, Expr, GroupByExpr, JoinOperator, Select, SelectItem, SetExpr, Statement, TableFactor, Value,
 };
 use datafusion_pg_catalog::sql::rules::{
     AliasDuplicatedProjectionRewrite, FixArrayLiteral, RemoveSubqueryFromProjection, ResolveUnqualifiedIdentifier,
@@ -44,7 +44,7 @@ fn without_rows(body: &mut SetExpr) {
             for (i, item) in select.projection.iter_mut().enumerate() {
                 let alias = match item {
                     SelectItem::ExprWithAlias { alias, .. } => alias.clone(),
-                    SelectItem::UnnamedExpr(expr) => Ident::with_quote('"', crate::names::result_name(expr, i)),
+                    SelectItem::UnnamedExpr(expr) => crate::names::result_name(expr, i),
                     _ => continue,
                 };
                 let expr =
