@@ -303,6 +303,7 @@ async fn what_copy_writes_it_reads_again_in_every_format() -> Result<()> {
             "(FORMAT csv)",
             "(FORMAT csv, HEADER)",
             "(FORMAT csv, HEADER, DELIMITER ';', QUOTE '''', ESCAPE '\\', NULL '-')",
+            "(FORMAT csv, FORCE_QUOTE *)",
             "(FORMAT binary)",
         ]
         .iter()
@@ -311,7 +312,8 @@ async fn what_copy_writes_it_reads_again_in_every_format() -> Result<()> {
             let table = format!("copy_{i}");
             client.batch_execute(&format!("CREATE TABLE {table} ({EVERY_TYPE})")).await?;
             let data = copy_out(&client, &sorted("original", options)).await.with_context(|| options.to_string())?;
-            let taken = copy_in(&client, &format!("COPY {table} FROM STDIN {options}"), data.clone()).await;
+            let from = options.replace("(FORMAT csv, FORCE_QUOTE *)", "(FORMAT csv)");
+            let taken = copy_in(&client, &format!("COPY {table} FROM STDIN {from}"), data.clone()).await;
             let taken = taken.with_context(|| format!("{options}: {}", String::from_utf8_lossy(&data)))?;
             ensure!(taken == rows, "{options}: {taken}");
             let after = copy_out(&client, &sorted(&table, "")).await?;

@@ -1,7 +1,7 @@
 //! Rows as DataRow messages, encoded straight into the output buffer.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use quire_sql::{OutputColumn, SqlError, WireType, values};
@@ -65,6 +65,8 @@ pub(crate) fn check(batch: &RecordBatch, columns: &[OutputColumn], formats: &For
     }
     for (array, column) in batch.columns().iter().zip(columns) {
         let fits = match (column.ty, array.data_type()) {
+            // Its zone is the one that it is shown in.
+            (WireType::Scalar(SqlType::Timestamptz), found) => matches!(found, DataType::Timestamp(TimeUnit::Microsecond, Some(_))),
             (WireType::Scalar(ty), found) => *found == ty.arrow(),
             (WireType::Array(item), DataType::List(field)) => *field.data_type() == item.arrow(),
             (WireType::Oid, found) => *found == DataType::Int64,

@@ -8,9 +8,10 @@ use datafusion::sql::sqlparser::ast::{CopyLegacyCsvOption, CopyLegacyOption, Cop
 use futures::stream::{self, StreamExt};
 use quire_types::{SqlType, TableDef};
 
-use crate::copy::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions};
+use crate::copy::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
 use crate::insert::column_positions;
 use crate::names::{Resolver, fold, split};
+use crate::syntax::HEADER_MATCH;
 use crate::txn::Transaction;
 use crate::{CopyIn, CopyOut, Response, Session, SqlError, WireType, query};
 
@@ -32,6 +33,9 @@ impl Session {
                 return Err(error.with_hint("Use COPY FROM STDIN or TO STDOUT; psql's \\copy command does so for a file of the client."));
             }
             _ => return Err(SqlError::syntax("COPY FROM needs STDIN, COPY TO needs STDOUT")),
+        }
+        if to && options.header == Header::Match {
+            return Err(SqlError::new("0A000", "cannot use \"match\" with HEADER in COPY TO"));
         }
         if to { self.copy_to(source, options).await } else { self.copy_from(source, options, transaction) }
     }
@@ -68,7 +72,7 @@ impl Session {
         let planned = query::plan(&self.context, statement).await?;
         let (plan, rows) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
-        let rows = crate::session::rows(planned.columns.clone(), rows, "COPY", true);
+        let rows = self.rows(planned.columns.clone(), rows, "COPY", true);
         let types = planned.columns.iter().map(|c| match c.ty {
             WireType::Scalar(ty) => Ok((c, ty)),
             WireType::Array(_) => Err(SqlError::unsupported("COPY TO of array columns")),
@@ -152,11 +156,12 @@ fn copy_options(options: Vec<CopyOption>, legacy: Vec<CopyLegacyOption>) -> Resu
             CopyOption::Format(_) | CopyOption::Freeze(_) => {}
             CopyOption::Delimiter(c) => out.delimiter = Some(c),
             CopyOption::Null(text) => out.null = Some(text),
-            CopyOption::Header(on) => out.header = on,
+            CopyOption::Header(on) => out.header = if on { Header::Present } else { Header::Absent },
             CopyOption::Quote(c) => out.quote = Some(c),
             CopyOption::Escape(c) => out.escape = Some(c),
             CopyOption::ForceQuote(columns) => out.force_quote = names(columns),
             CopyOption::ForceNotNull(columns) => out.force_not_null = names(columns),
+            CopyOption::ForceNull(marker) if marker.iter().any(|c| c.value == HEADER_MATCH) => out.header = Header::Match,
             CopyOption::ForceNull(columns) => out.force_null = names(columns),
             CopyOption::Encoding(name) => out.encoding = Some(name),
         }
@@ -166,11 +171,11 @@ fn copy_options(options: Vec<CopyOption>, legacy: Vec<CopyLegacyOption>) -> Resu
             CopyLegacyOption::Binary => {}
             CopyLegacyOption::Delimiter(c) => out.delimiter = Some(c),
             CopyLegacyOption::Null(text) => out.null = Some(text),
-            CopyLegacyOption::Header => out.header = true,
+            CopyLegacyOption::Header => out.header = Header::Present,
             CopyLegacyOption::Csv(csv) => {
                 for option in csv {
                     match option {
-                        CopyLegacyCsvOption::Header => out.header = true,
+                        CopyLegacyCsvOption::Header => out.header = Header::Present,
                         CopyLegacyCsvOption::Quote(c) => out.quote = Some(c),
                         CopyLegacyCsvOption::Escape(c) => out.escape = Some(c),
                         CopyLegacyCsvOption::ForceQuote(columns) => out.force_quote = names(columns),

@@ -80,7 +80,7 @@ impl Session {
         let planned = query::plan(&self.context, Statement::Query(query)).await?;
         let (plan, stream) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
-        let rows = crate::session::rows(planned.columns.clone(), stream, "FETCH", true);
+        let rows = self.rows(planned.columns.clone(), stream, "FETCH", true);
         let remaining = Remaining { stream: rows.stream, left: None };
         self.cursors.insert(name, Cursor { columns: planned.columns, rows: Arc::new(Mutex::new(remaining)) });
         Ok(Response::Complete("DECLARE CURSOR".into()))

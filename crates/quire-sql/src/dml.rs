@@ -149,7 +149,7 @@ impl Session {
     ) -> Result<Response, SqlError> {
         let planned = self.plan_returning(table, alias, items, rows).await?;
         let (_, stream) = query::start(&self.context, &planned.plan).await?;
-        Ok(Response::Rows(crate::session::rows(planned.columns, stream, what, true)))
+        Ok(Response::Rows(self.rows(planned.columns, stream, what, true)))
     }
 
     /// The columns of a RETURNING, before it has rows.

@@ -109,6 +109,13 @@ fn marked(name: &str, position: usize) -> Ident {
     Ident::with_quote('"', format!("{name}{MARK}{position}"))
 }
 
+/// A plan as text, without the marks.
+pub(crate) fn unmarked(text: &str) -> String {
+    let mut parts = text.split(MARK);
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |out, part| out + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
 /// What is shown of a planner's name.
 pub(crate) fn shown(name: &str) -> &str {
     name.split_once(MARK).map_or(name, |(shown, _)| shown)

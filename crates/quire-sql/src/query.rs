@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::logical_expr::LogicalPlan;
@@ -129,10 +129,18 @@ pub(crate) fn wire_arrow(ty: WireType) -> DataType {
     }
 }
 
-/// Converts a batch of a plan's output to the documented Arrow types.
-pub(crate) fn to_wire(batch: &RecordBatch, columns: &[OutputColumn]) -> Result<RecordBatch, SqlError> {
-    let arrays = batch.columns().iter().zip(columns).map(|(array, column)| to_wire_array(array, &wire_arrow(column.ty)));
-    let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
+/// Converts a batch of a plan's output to the documented Arrow types; a `timestamptz` carries the zone that it is to be shown in.
+pub(crate) fn to_wire(batch: &RecordBatch, columns: &[OutputColumn], zone: &Arc<str>) -> Result<RecordBatch, SqlError> {
+    let arrays = batch.columns().iter().zip(columns).map(|(array, column)| {
+        let array = to_wire_array(array, &wire_arrow(column.ty))?;
+        Ok(match column.ty {
+            WireType::Scalar(SqlType::Timestamptz) => {
+                Arc::new(array.as_primitive::<TimestampMicrosecondType>().clone().with_timezone(zone.clone()))
+            }
+            _ => array,
+        })
+    });
+    let arrays = arrays.collect::<Result<Vec<ArrayRef>, SqlError>>()?;
     let fields: Vec<Field> = columns.iter().zip(&arrays).map(|(c, a)| Field::new(&c.name, a.data_type().clone(), true)).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(|e| SqlError::internal(e.to_string()))

@@ -399,7 +399,24 @@ impl Session {
         let query = query::plan(&self.context, statement).await?;
         let (plan, stream) = query::start(&self.context, &query.plan).await?;
         self.work.plan = Some(plan);
-        Ok(Response::Rows(rows(query.columns, stream, "SELECT", true)))
+        Ok(Response::Rows(self.rows(query.columns, stream, "SELECT", true)))
+    }
+
+    /// A plan's output as a response.
+    pub(crate) fn rows(
+        &self,
+        columns: Arc<Vec<OutputColumn>>,
+        stream: datafusion::physical_plan::SendableRecordBatchStream,
+        tag: &'static str,
+        counted: bool,
+    ) -> Rows {
+        let shape = columns.clone();
+        let zone: Arc<str> = self.settings.lock().time_zone().into();
+        let stream = stream.map(move |batch| match batch {
+            Ok(batch) => query::to_wire(&batch, &shape, &zone),
+            Err(error) => Err(crate::errors::datafusion_error(error)),
+        });
+        Rows { columns, stream: stream.boxed(), tag, counted }
     }
 
     // --- transactions -------------------------------------------------------------------------
@@ -554,21 +571,6 @@ fn apply_modes(transaction: &mut Transaction, modes: &[TransactionMode]) -> Resu
 fn serializable_writer() -> SqlError {
     SqlError::unsupported("SERIALIZABLE for transactions that may write")
         .with_hint("Use REPEATABLE READ, or BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY.")
-}
-
-/// A plan's output as a response.
-pub(crate) fn rows(
-    columns: Arc<Vec<OutputColumn>>,
-    stream: datafusion::physical_plan::SendableRecordBatchStream,
-    tag: &'static str,
-    counted: bool,
-) -> Rows {
-    let shape = columns.clone();
-    let stream = stream.map(move |batch| match batch {
-        Ok(batch) => query::to_wire(&batch, &shape),
-        Err(error) => Err(crate::errors::datafusion_error(error)),
-    });
-    Rows { columns, stream: stream.boxed(), tag, counted }
 }
 
 fn isolation_of(name: &str) -> Isolation {

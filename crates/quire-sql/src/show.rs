@@ -12,6 +12,7 @@ use quire_kit::clock;
 use quire_types::{Isolation, SqlType};
 
 use crate::errors::datafusion_error;
+use crate::names::unmarked;
 use crate::session::Block;
 use crate::{OutputColumn, Response, Rows, Session, SqlError, WireType, query};
 
@@ -142,6 +143,7 @@ pub(crate) async fn explain(session: &Session, statement: Statement) -> Result<R
         let shown = DisplayableExecutionPlan::new(physical.as_ref()).set_show_statistics(verbose).indent(verbose).to_string();
         lines.extend(shown.lines().map(str::to_string));
     }
+    let lines: Vec<String> = lines.iter().map(|line| unmarked(line)).collect();
     text_rows(plan_columns(), vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
 }
 

@@ -11,6 +11,9 @@ use crate::SqlError;
 /// Where a MOVE is rewritten to `FETCH … INTO this`: SQL's FETCH has no INTO, so nothing else comes out of the parser so.
 pub(crate) const MOVE_TARGET: &str = "quire:move";
 
+/// What `HEADER MATCH` is rewritten to, as a column of FORCE_NULL: the parser knows HEADER as on or off only.
+pub(crate) const HEADER_MATCH: &str = "quire:header match";
+
 /// The tokens of a query string, without white space, in the parser's spelling.
 pub(crate) fn tokens(sql: &str) -> Result<Result<Vec<TokenWithSpan>, SqlError>, TokenizerError> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location()?;
@@ -158,6 +161,8 @@ fn whole_statement(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>,
             tokens[0] = word(span, "ANALYZE");
         }
         maintenance(&mut tokens);
+    } else if keyword(tokens.first()) == Keyword::COPY {
+        copy_options(&mut tokens);
     } else if keyword(tokens.first()) == Keyword::TABLE {
         tokens.splice(0..1, words(span, "SELECT * FROM"));
     } else if keyword(tokens.first()) == Keyword::CREATE {
@@ -192,6 +197,25 @@ fn maintenance(tokens: &mut Vec<TokenWithSpan>) {
     }
     while ["FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"].iter().any(|option| is_word(tokens.get(1), option)) {
         tokens.remove(1);
+    }
+}
+
+/// `FORCE_QUOTE *` and `HEADER MATCH`.
+fn copy_options(tokens: &mut Vec<TokenWithSpan>) {
+    let mut i = 1;
+    while i < tokens.len() {
+        let span = tokens[i].span;
+        if is_word(tokens.get(i), "FORCE_QUOTE") && is(tokens.get(i + 1), &Token::Mul) {
+            let every = [at(span, Token::LParen), at(span, Token::make_word("*", Some('"'))), at(span, Token::RParen)];
+            tokens.splice(i + 1..i + 2, every);
+        } else if is_word(tokens.get(i), "QUOTE") && is(tokens.get(i + 1), &Token::Mul) {
+            tokens[i + 1].token = Token::make_word("*", Some('"'));
+        } else if is_word(tokens.get(i), "HEADER") && is_word(tokens.get(i + 1), "MATCH") {
+            let marker = [Token::LParen, Token::make_word(HEADER_MATCH, Some('"')), Token::RParen];
+            let marker = [Token::make_keyword("FORCE_NULL")].into_iter().chain(marker);
+            tokens.splice(i..i + 2, marker.map(|token| at(span, token)));
+        }
+        i += 1;
     }
 }
 
@@ -279,6 +303,10 @@ mod tests {
         check("SELECT x FROM t ORDER BY x USING >", "SELECT x FROM t ORDER BY x DESC");
         check("CREATE TABLE t AS SELECT 1 WITH NO DATA", "CREATE TABLE t AS SELECT * FROM (SELECT 1) AS \"quire:source\" LIMIT 0");
         check("SELECT 'a'\n'b'", "SELECT 'ab'");
+        check(
+            "COPY t TO STDOUT (FORCE_QUOTE *, HEADER match)",
+            "COPY t TO STDOUT (FORCE_QUOTE (\"*\"), FORCE_NULL (\"quire:header match\"))",
+        );
         check("FETCH c; FETCH 2 c; FETCH FROM c", "FETCH NEXT FROM c; FETCH 2 FROM c; FETCH NEXT FROM c");
     }
 

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use quire_types::{ColumnDef, SqlType};
 
 use super::split::{Field, fields, line_end};
-use super::{CopyError, CopyFormat, CopyOptions, Dialect, positions};
+use super::{CopyError, CopyFormat, CopyOptions, Dialect, Header, positions};
 use crate::SqlError;
 use crate::values::{ColumnBuilder, ValueError};
 
@@ -40,7 +40,7 @@ pub(crate) struct CopyDecoder {
 }
 
 enum Format {
-    Lines { dialect: Dialect, header: bool },
+    Lines { dialect: Dialect, header: Header },
     Binary { header_read: bool },
 }
 
@@ -164,10 +164,37 @@ impl CopyDecoder {
         Ok(if self.ended { data.len() } else { used })
     }
 
+    /// HEADER MATCH.
+    fn check_header(&mut self, line: &[u8], dialect: &Dialect) -> Result<(), CopyError> {
+        let parsed = fields(line, dialect, &mut self.fields, &mut self.scratch);
+        let message = match parsed {
+            Err(message) => Some(message.to_string()),
+            Ok(()) if self.fields.len() != self.columns.len() => {
+                Some(format!("wrong number of fields in header line: got {}, expected {}", self.fields.len(), self.columns.len()))
+            }
+            Ok(()) => self.fields.iter().zip(&self.columns).enumerate().find_map(|(i, (field, column))| {
+                let got = match field {
+                    Field::Null => format!("null value (\"{}\")", String::from_utf8_lossy(&dialect.null)),
+                    Field::Plain(range) if line[range.clone()] == *column.name.as_bytes() => return None,
+                    Field::Decoded(range) if self.scratch[range.clone()] == *column.name.as_bytes() => return None,
+                    Field::Plain(range) => format!("\"{}\"", String::from_utf8_lossy(&line[range.clone()])),
+                    Field::Decoded(range) => format!("\"{}\"", String::from_utf8_lossy(&self.scratch[range.clone()])),
+                };
+                Some(format!("column name mismatch in header line field {}: got {got}, expected \"{}\"", i + 1, column.name))
+            }),
+        };
+        message.map_or(Ok(()), |message| Err(self.at_line(ValueError::new("22P04", message), Some(line))))
+    }
+
     fn line(&mut self, line: &[u8]) -> Result<(), CopyError> {
         let Format::Lines { dialect, header } = &mut self.format else { return Ok(()) };
-        if std::mem::take(header) {
-            return Ok(());
+        match std::mem::replace(header, Header::Absent) {
+            Header::Absent => {}
+            Header::Present => return Ok(()),
+            Header::Match => {
+                let dialect = dialect.clone();
+                return self.check_header(line, &dialect);
+            }
         }
         if line == b"\\." {
             self.ended = true;

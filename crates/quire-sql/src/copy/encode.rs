@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quire_types::{ColumnDef, ColumnId, SqlType};
 
 use super::decode::{SIGNATURE, types};
-use super::{CopyError, CopyFormat, CopyOptions, Dialect, positions};
+use super::{CopyError, CopyFormat, CopyOptions, Dialect, Header, positions};
 use crate::SqlError;
 use crate::values::{write_binary, write_text};
 
@@ -33,7 +33,7 @@ impl CopyEncoder {
         Ok(CopyEncoder {
             format: options.format,
             dialect: Dialect::new(&options)?,
-            header: options.header,
+            header: options.header != Header::Absent,
             force_quote: positions(&options.force_quote, &columns)?,
             names,
             types,

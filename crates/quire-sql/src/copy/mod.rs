@@ -27,13 +27,24 @@ pub(crate) enum CopyFormat {
     Binary,
 }
 
+/// What becomes of a first line with names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// There is none.
+    Absent,
+    /// Written, or skipped.
+    Present,
+    /// Its names must be those of the columns.
+    Match,
+}
+
 /// What a COPY statement said; `None` where it said nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyOptions {
     pub(crate) format: CopyFormat,
     pub(crate) delimiter: Option<char>,
     pub(crate) null: Option<String>,
-    pub(crate) header: bool,
+    pub(crate) header: Header,
     pub(crate) quote: Option<char>,
     pub(crate) escape: Option<char>,
     pub(crate) force_quote: Vec<String>,
@@ -48,7 +59,7 @@ impl CopyOptions {
             format,
             delimiter: None,
             null: None,
-            header: false,
+            header: Header::Absent,
             quote: None,
             escape: None,
             force_quote: vec![],
@@ -80,7 +91,9 @@ impl Dialect {
         let only_csv = |given: bool, what: &str| {
             if given && !csv { Err(SqlError::new("0A000", format!("COPY {what} available only in CSV mode"))) } else { Ok(()) }
         };
-        if options.format == CopyFormat::Binary && (options.delimiter.is_some() || options.null.is_some() || options.header) {
+        if options.format == CopyFormat::Binary
+            && (options.delimiter.is_some() || options.null.is_some() || options.header != Header::Absent)
+        {
             return Err(SqlError::syntax("cannot specify DELIMITER, NULL or HEADER in BINARY mode"));
         }
         only_csv(options.quote.is_some(), "quote")?;

@@ -5,7 +5,7 @@ use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 use quire_types::{ColumnDef, ColumnId, SqlType};
 
-use super::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions};
+use super::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
 use crate::SqlError;
 
 fn columns(types: &[SqlType]) -> Vec<ColumnDef> {
@@ -88,7 +88,7 @@ fn csv_is_read_as_in_postgres() {
         .map(|(a, b)| (a, b)),
     );
     let piped = CopyOptions {
-        header: true,
+        header: Header::Present,
         delimiter: Some('|'),
         escape: Some('\\'),
         null: Some("NULL".into()),
@@ -108,7 +108,7 @@ fn bad_bytes_and_options_are_said() {
     assert_eq!(code(CopyOptions { quote: Some('\''), ..CopyOptions::new(CopyFormat::Text) }), Some("0A000"));
     assert_eq!(code(CopyOptions { delimiter: Some('"'), ..CopyOptions::new(CopyFormat::Csv) }), Some("22023"));
     assert_eq!(code(CopyOptions { force_null: vec!["nope".into()], ..CopyOptions::new(CopyFormat::Csv) }), Some("42703"));
-    assert_eq!(code(CopyOptions { header: true, ..CopyOptions::new(CopyFormat::Binary) }), Some("42601"));
+    assert_eq!(code(CopyOptions { header: Header::Present, ..CopyOptions::new(CopyFormat::Binary) }), Some("42601"));
     for data in [&b"PGCOPY?"[..], b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x05", b"not a binary copy at all"] {
         assert_eq!(decode(&CopyOptions::new(CopyFormat::Binary), &TYPES, data, 4).unwrap_err().code, "22P04");
     }

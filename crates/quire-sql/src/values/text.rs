@@ -4,15 +4,15 @@ use std::io::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType,
-    TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType,
+    Time64MicrosecondType, TimestampMicrosecondType,
 };
 use quire_types::SqlType;
 
-use super::datetime::{write_date, write_interval, write_time, write_timestamp};
+use super::datetime::{write_date, write_interval, write_time, write_timestamp, write_timestamp_in};
 use super::numeric::{write_decimal, write_float};
 
-/// Appends a value (not NULL) as Postgres prints it. The array has the type's Arrow type.
+/// Appends a value (not NULL) as Postgres prints it. The array has the type's Arrow type; that of a `timestamptz` says in which zone it is shown.
 pub fn write_text(array: &ArrayRef, row: usize, ty: SqlType, out: &mut Vec<u8>) {
     debug_assert!(array.is_valid(row), "NULL has no text");
     match ty {
@@ -49,7 +49,13 @@ pub fn write_text(array: &ArrayRef, row: usize, ty: SqlType, out: &mut Vec<u8>) 
         SqlType::Date => write_date(array.as_primitive::<Date32Type>().value(row), out),
         SqlType::Time => write_time(array.as_primitive::<Time64MicrosecondType>().value(row), out),
         SqlType::Timestamp => write_timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row), false, out),
-        SqlType::Timestamptz => write_timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row), true, out),
+        SqlType::Timestamptz => {
+            let value = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            match array.data_type() {
+                DataType::Timestamp(_, Some(zone)) if **zone != *"UTC" => write_timestamp_in(value, zone, out),
+                _ => write_timestamp(value, true, out),
+            }
+        }
         SqlType::Interval => write_interval(array.as_primitive::<IntervalMonthDayNanoType>().value(row), out),
     }
 }
