@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use quire_types::{DeltaMeta, RowId, RowIds, SegmentMeta};
+use quire_types::{RowId, RowIds, SegmentMeta};
 use roaring::RoaringTreemap;
 
-/// One unit: a row group, a delta batch, or an uncommitted batch.
+/// One unit: a row group, or rows in memory.
 #[derive(Clone, Debug)]
 pub(crate) enum Morsel {
     /// A row group of a segment.
@@ -18,10 +18,8 @@ pub(crate) enum Morsel {
         /// Rows of the segment before it.
         first_row: u64,
     },
-    /// Committed rows not yet in a segment.
-    Delta(DeltaMeta),
-    /// The transaction's own rows, and the id of the first.
-    Own(RecordBatch, RowId),
+    /// Delta rows or the transaction's own, and the id of the first.
+    Rows(RecordBatch, RowId),
 }
 
 impl Morsel {

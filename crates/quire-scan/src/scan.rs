@@ -85,12 +85,10 @@ impl Scan {
         }
         morsels.extend(spec.own.segments.iter().flat_map(Morsel::row_groups));
         ScanCounters::add(&counters.row_groups, morsels.len());
-        if !spec.own.truncated {
-            morsels.extend(spec.view.delta.iter().map(|&delta| Morsel::Delta(delta)));
-        }
+        morsels.extend(spec.delta.iter().map(|(first, rows)| Morsel::Rows(rows.clone(), *first)));
         let mut next_own = OWN_BATCH_ROWS;
         for batch in &spec.own.batches {
-            morsels.push(Morsel::Own(batch.clone(), RowId(next_own)));
+            morsels.push(Morsel::Rows(batch.clone(), RowId(next_own)));
             next_own += batch.num_rows() as u64;
         }
         let deleted = match (spec.view.deleted.is_empty(), spec.own.deleted.is_empty()) {
@@ -279,13 +277,11 @@ impl Reader {
                 Morsel::RowGroup { segment, row_group, first_row } => {
                     self.row_group(&segment, row_group, first_row).await?;
                 }
-                Morsel::Delta(delta) => {
-                    let rows = self.scan.source.delta(&self.scan.spec.table, delta, self.scan.spec.lsn).await?;
-                    let deleted = deleted_positions(&self.scan.deleted, delta.first, delta.rows);
+                Morsel::Rows(rows, first) => {
+                    let deleted = deleted_positions(&self.scan.deleted, first, rows.num_rows() as u64);
                     let mask = clear_positions(rows.num_rows(), &deleted);
-                    self.batch(rows, delta.first, mask)?;
+                    self.batch(rows, first, mask)?;
                 }
-                Morsel::Own(rows, first) => self.batch(rows, first, None)?,
             }
         }
     }

@@ -2,10 +2,9 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion_common::DataFusionError;
-use quire_types::{ColumnDef, DeltaMeta, Lsn, PageError, SegmentMeta, TableDef};
+use quire_types::{ColumnDef, PageError, SegmentMeta};
 
 /// Where a column's page was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,4 @@ pub trait ColumnSource: Send + Sync + 'static {
 
     /// Row ids of one row group that keeps them in the hidden column, as Int64.
     async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError>;
-
-    /// The rows of one delta batch, in the schema of `table` (an older batch is widened).
-    async fn delta(&self, table: &Arc<TableDef>, delta: DeltaMeta, lsn: Lsn) -> Result<RecordBatch, ScanError>;
 }

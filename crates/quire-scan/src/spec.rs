@@ -5,7 +5,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::Result;
 use datafusion_physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
-use quire_types::{Lsn, SegmentMeta, TableDef, TableView};
+use quire_types::{RowId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
 /// Rows that the session's own transaction has written and not committed.
@@ -40,8 +40,8 @@ pub struct ScanSpec {
     pub schema: SchemaRef,
     /// Its committed rows.
     pub view: Arc<TableView>,
-    /// The LSN of `view`.
-    pub lsn: Lsn,
+    /// The rows of its delta, in the table's schema, each batch with the id of its first row; the others follow without gap.
+    pub delta: Vec<(RowId, RecordBatch)>,
     /// The transaction's own rows.
     pub own: OwnRows,
     /// Columns wanted, as positions in the table, in output order. The position after the last column is the row id, when `schema` has it.

@@ -299,10 +299,15 @@ fn refuse_locking(statement: &Statement) -> Result<(), SqlError> {
     }
 }
 
-/// The expression of a DEFAULT or CHECK, as the planner takes it.
-pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
+/// The expression of a DEFAULT or CHECK.
+pub(crate) fn parse_sql_expression(sql: &str) -> Result<Expr, SqlError> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
-    let mut expr = parser.parse_expr().map_err(|e| parser_error(&e, sql))?;
+    parser.parse_expr().map_err(|e| parser_error(&e, sql))
+}
+
+/// Likewise, as the planner takes it.
+pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
+    let mut expr = parse_sql_expression(sql)?;
     rewrite(&mut expr, true)?;
     Ok(expr)
 }

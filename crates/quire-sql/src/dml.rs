@@ -3,6 +3,7 @@
 //! The planner never sees the statement, only a SELECT over the target with its row ids: every shape of WHERE, FROM and sub-query that a query
 //! may have works by construction, and no filter can be lost on the way.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
@@ -12,14 +13,15 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::MemTable;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value,
+    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, visit_expressions_mut,
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
 use crate::catalog::{DATABASE, RETURNING_SCHEMA, WITH_ROW_IDS};
+use crate::direct::RowByKey;
 use crate::errors::datafusion_error;
-use crate::insert::fill_default;
+use crate::insert::{fill_default, has_subquery};
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
 use crate::{OutputColumn, Response, Session, SqlError, parse, query, values};
@@ -31,6 +33,8 @@ pub(crate) struct RowChange {
     alias: Ident,
     /// Row id, the table's columns, then one column for each of `set`.
     query: Statement,
+    /// What the query would find, when that is one row by its key, and the values of `set`.
+    row: Option<(RowByKey, Vec<Expr>)>,
     /// Positions of the columns that an UPDATE sets; `None` for a DELETE.
     set: Option<Vec<usize>>,
     returning: Option<Vec<SelectItem>>,
@@ -63,9 +67,10 @@ impl Session {
         let target = self.target(table)?;
         let assigned = assigned(&target.def, assignments)?;
         let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
-        let values = assigned.into_iter().map(|(_, value)| value).collect();
+        let values: Vec<Expr> = assigned.into_iter().map(|(_, value)| value).collect();
+        let row = target.row(&others, selection.as_ref(), &values);
         let query = target.query(others, selection, values)?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, set: Some(set), returning })
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: Some(set), returning })
     }
 
     /// What a DELETE does, at the current scope.
@@ -77,8 +82,10 @@ impl Session {
         let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = from;
         let (Some(table), true) = (from.pop(), from.is_empty()) else { return Err(SqlError::syntax("DELETE is from one table")) };
         let target = self.target(table)?;
-        let query = target.query(using.unwrap_or_default(), selection, vec![])?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, set: None, returning })
+        let others = using.unwrap_or_default();
+        let row = target.row(&others, selection.as_ref(), &[]);
+        let query = target.query(others, selection, vec![])?;
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning })
     }
 
     fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
@@ -103,12 +110,20 @@ impl Session {
 
     /// Finds the rows, and records what becomes of them.
     pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Response, SqlError> {
-        let RowChange { table, alias, query, set, returning } = change;
+        let RowChange { table, alias, query, row, set, returning } = change;
         let what = if set.is_some() { "UPDATE" } else { "DELETE" };
-        let planned = query::plan(&self.context, query).await?;
         let mut writer = self.writer(&table, what, transaction)?.replacing(set.as_deref().unwrap_or_default());
-        let (plan, mut found) = query::start(&self.context, &planned.plan).await?;
-        self.work.plan = Some(plan);
+        // What does not plan here is told so by the planner, with its place in the text.
+        let row = row.and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
+        let mut found = match row {
+            Some((row, values)) => stream::iter(self.found_row(&table, &row, &values).await?.map(Ok)).boxed(),
+            None => {
+                let planned = query::plan(&self.context, query).await?;
+                let (plan, found) = query::start(&self.context, &planned.plan).await?;
+                self.work.plan = Some(plan);
+                found.boxed()
+            }
+        };
         let (mut count, mut shown) = (0, vec![]);
         while let Some(batch) = found.next().await {
             let batch = batch.map_err(datafusion_error)?;
@@ -200,6 +215,31 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The one row that a statement is about, if it says so, with the new values.
+    fn row(&self, others: &[TableWithJoins], selection: Option<&Expr>, values: &[Expr]) -> Option<(RowByKey, Vec<Expr>)> {
+        if !others.is_empty() || values.iter().any(has_subquery) {
+            return None;
+        }
+        let row = RowByKey::named_by(selection?, &self.def, &self.alias)?;
+        let values = values.iter().map(|value| self.unqualified(value)).collect();
+        Some((row, values))
+    }
+
+    /// An expression over the table alone: its columns by their names.
+    fn unqualified(&self, expr: &Expr) -> Expr {
+        let mut expr = expr.clone();
+        let _: ControlFlow<()> = visit_expressions_mut(&mut expr, |e| {
+            if let Expr::CompoundIdentifier(parts) = e
+                && let [relation, name] = parts.as_slice()
+                && fold(relation) == fold(&self.alias)
+            {
+                *e = Expr::Identifier(name.clone());
+            }
+            ControlFlow::Continue(())
+        });
+        expr
+    }
+
     /// The query that finds the rows: row id, columns, then `more`.
     fn query(&self, others: Vec<TableWithJoins>, selection: Option<Expr>, more: Vec<Expr>) -> Result<Statement, SqlError> {
         self.query_before(vec![], others, selection, more)

@@ -7,8 +7,6 @@ use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, visit_expressions,
 };
@@ -67,6 +65,15 @@ impl Session {
             if rows.rows.iter().any(|row| row.iter().any(has_subquery)) {
                 *source.body = rows_as_selects(rows);
             }
+        }
+        if insert.on.is_none()
+            && insert.returning.is_none()
+            && let Some(rows) = self.constant_rows(&source, &table, &targets)?
+        {
+            targets.truncate(rows.num_columns());
+            let rows = self.complete(&table, &targets, &rows).await?;
+            let count = self.insert_batches(&table, vec![rows], "INSERT", transaction).await?;
+            return Ok(Response::Complete(format!("INSERT 0 {count}")));
         }
         let query = query::plan_source(&self.context, Statement::Query(source)).await?;
         let given = query.columns.len();
@@ -203,19 +210,7 @@ impl Session {
     /// A column's default for so many new rows.
     pub(crate) async fn default_values(&self, table: &TableDef, column: &ColumnDef, rows: usize) -> Result<ArrayRef, SqlError> {
         let Some(default) = &column.default else { return Ok(new_null_array(&column.ty.arrow(), rows)) };
-        let state = self.context.state();
-        let schema = DFSchema::empty();
-        let expr = bind::prepare_sql_expression(default)?;
-        let logical = state.create_logical_expr(&expr.to_string(), &schema).map_err(datafusion_error)?;
-        // now() and its like exist only until they are replaced by their value.
-        let simplify = SimplifyContext::builder()
-            .with_schema(Arc::new(schema.clone()))
-            .with_config_options(state.config_options().clone())
-            .with_query_execution_start_time(state.execution_props().query_execution_start_time)
-            .build();
-        let simplifier = ExprSimplifier::new(simplify);
-        let logical = simplifier.coerce(logical, &schema).and_then(|e| simplifier.simplify(e)).map_err(datafusion_error)?;
-        let physical = state.create_physical_expr(logical, &schema).map_err(datafusion_error)?;
+        let physical = self.physical(bind::parse_sql_expression(default)?, &DFSchema::empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
             .map_err(|e| SqlError::internal(e.to_string()))?;
@@ -346,7 +341,7 @@ enum Literal {
     Null,
 }
 
-fn has_subquery(expr: &Expr) -> bool {
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
     let found = visit_expressions(expr, |e| match e {
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

@@ -53,6 +53,25 @@ impl UniqueKey {
         filter_record_batch(&keys, &BooleanArray::new(valid, None)).map_err(arrow_error)
     }
 
+    /// The key columns of all rows.
+    pub(crate) fn project(&self, rows: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        rows.project(&self.positions).map_err(arrow_error)
+    }
+
+    /// Keys as numbers: equal for equal keys, and seldom for others.
+    pub(crate) fn hashes(&self, keys: &RecordBatch) -> Result<Vec<u64>, SqlError> {
+        Ok(self.rows(keys)?.iter().map(|row| quire_types::page_checksum(row.as_ref())).collect())
+    }
+
+    /// Whether the row at a position of the table's rows has the key (of the first row of `wanted`).
+    pub(crate) fn equals(&self, wanted: &RecordBatch, rows: &RecordBatch, position: usize) -> Result<bool, SqlError> {
+        let candidate = self.project(&rows.slice(position, 1))?;
+        if candidate.columns().iter().any(|c| c.null_count() > 0) {
+            return Ok(false);
+        }
+        Ok(self.rows(&candidate)?.row(0) == self.rows(&wanted.slice(0, 1))?.row(0))
+    }
+
     fn rows(&self, keys: &RecordBatch) -> Result<Rows, SqlError> {
         self.convert(keys.columns())
     }
@@ -71,8 +90,7 @@ impl UniqueKey {
 
     /// Claims for the commit.
     pub(crate) fn asserts(&self, keys: &RecordBatch) -> Result<Vec<KeyAssert>, SqlError> {
-        let rows = self.rows(keys)?;
-        Ok(rows.iter().map(|row| KeyAssert { constraint: self.ordinal, hash: quire_types::page_checksum(row.as_ref()) }).collect())
+        Ok(self.hashes(keys)?.into_iter().map(|hash| KeyAssert { constraint: self.ordinal, hash }).collect())
     }
 
     /// The position of a row whose key an earlier row has; `sorted`: equal keys are neighbours.
@@ -139,7 +157,7 @@ impl UniqueKey {
     }
 
     /// The new keys that the bounds of a row group's first key column do not exclude; `None` when all are.
-    fn within_bounds(
+    pub(crate) fn within_bounds(
         &self,
         table: &TableDef,
         keys: &RecordBatch,
@@ -197,7 +215,7 @@ fn position(table: &TableDef, id: ColumnId) -> Result<usize, SqlError> {
         .ok_or_else(|| SqlError::internal(format!("table {} has a key on a column it lacks", table.name)))
 }
 
-fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
+pub(crate) fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
     SqlError::internal(format!("cannot encode keys: {error}"))
 }
 

@@ -44,6 +44,7 @@ mod copy_table;
 mod ddl;
 mod define;
 mod depend;
+mod direct;
 mod dml;
 mod insert;
 mod on_conflict;
@@ -52,7 +53,9 @@ mod utility;
 mod copy_in;
 pub use copy_in::CopyIn;
 
+mod delta_runs;
 mod keys;
+mod lookup;
 mod txn;
 mod write;
 

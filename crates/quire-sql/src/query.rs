@@ -73,7 +73,7 @@ pub(crate) async fn start(
 }
 
 /// What the client is told about a result's columns. `names` are by select item; see [`name_columns`].
-fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<OutputColumn> {
+pub(crate) fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<OutputColumn> {
     // Items before a wildcard count from the left, items after it from the right.
     let wildcards = names.iter().filter(|n| n.is_none()).count();
     let first_wildcard = names.iter().position(Option::is_none).unwrap_or(names.len());

@@ -396,6 +396,9 @@ impl Session {
     }
 
     async fn select(&mut self, statement: Statement) -> Result<Response, SqlError> {
+        if let Some(response) = self.select_row(&statement).await? {
+            return Ok(response);
+        }
         let query = query::plan(&self.context, statement).await?;
         let (plan, stream) = query::start(&self.context, &query.plan).await?;
         self.work.plan = Some(plan);

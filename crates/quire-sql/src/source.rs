@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_null_array};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, make_comparator, new_null_array};
+use arrow::compute::{SortOptions, cast};
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -13,31 +13,27 @@ use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
 use quire_scan::{ColumnSource, ScanError, Tier};
 use quire_segment::Footer;
-use quire_types::{ColumnDef, ColumnId, DeltaMeta, Lsn, PageId, ROW_ID_COLUMN, RowId, SegmentId, SegmentMeta, SqlType, TableDef, TableId};
+use quire_types::{ColumnDef, ColumnId, Lsn, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
+
+use crate::delta_runs::{DeltaRuns, Run};
 
 /// Parsed footers kept; one is some tens of kilobytes, so this is about 100 MB, the footers of 4 billion rows.
 const FOOTERS_MAX: usize = 4096;
-/// Decoded delta bytes kept. The sealer keeps deltas below this in steady state.
-const DELTA_BYTES_MAX: usize = 256 << 20;
+/// Key columns whose order is remembered: a few bytes each.
+const SORTED_MAX: usize = 100_000;
 
 /// [`ColumnSource`] of a compute node.
 pub(crate) struct PageColumns {
     cache: PageCache,
     client: StorageClient,
     footers: Mutex<HashMap<SegmentId, Arc<Footer>>>,
-    deltas: Mutex<DeltaCache>,
-}
-
-/// Decoded delta batches, dropped all together when they outgrow their budget: they are small and cheap to read again.
-#[derive(Default)]
-struct DeltaCache {
-    batches: HashMap<(TableId, RowId), RecordBatch>,
-    bytes: usize,
+    deltas: DeltaRuns,
+    sorted: Mutex<HashMap<PageId, bool>>,
 }
 
 impl PageColumns {
     pub(crate) fn new(cache: PageCache, client: StorageClient) -> PageColumns {
-        PageColumns { cache, client, footers: Mutex::default(), deltas: Mutex::default() }
+        PageColumns { cache, client, footers: Mutex::default(), deltas: DeltaRuns::default(), sorted: Mutex::default() }
     }
 
     pub(crate) fn cache(&self) -> &PageCache {
@@ -80,36 +76,44 @@ impl PageColumns {
         }))
     }
 
-    fn cached_delta(&self, table: TableId, first: RowId) -> Option<RecordBatch> {
-        self.deltas.lock().batches.get(&(table, first)).cloned()
+    /// The rows of a view's delta, in the schema of the table. What is not here yet is read in one request.
+    pub(crate) async fn delta_runs(&self, table: &Arc<TableDef>, view: &TableView, lsn: Lsn) -> Result<Vec<Arc<Run>>, ScanError> {
+        loop {
+            let (runs, missing) = self.deltas.cover(table, view);
+            if missing.is_empty() {
+                return Ok(runs);
+            }
+            let failed = |reason: String| ScanError::Delta { table: table.name.clone(), reason };
+            let streams = self.client.deltas(table.id, &missing, lsn).await.map_err(|e| failed(e.to_string()))?;
+            let mut batches = Vec::with_capacity(missing.len());
+            for (delta, stream) in missing.into_iter().zip(streams) {
+                let Some(bytes) = stream else { return Err(ScanError::SnapshotTooOld { table: table.name.clone() }) };
+                let batch = read_stream(&bytes).map_err(|e| decode_error(format!("delta of table {}", table.name), e))?;
+                batches.push((delta, widen(table, batch)?));
+            }
+            self.deltas.insert(table, batches).map_err(|e| failed(e.message))?;
+        }
     }
 
-    fn keep_delta(&self, table: TableId, first: RowId, batch: &RecordBatch) {
-        let size = batch.get_array_memory_size();
-        let mut deltas = self.deltas.lock();
-        if deltas.bytes + size > DELTA_BYTES_MAX {
-            *deltas = DeltaCache::default();
+    /// Whether a column of a row group ascends (without NULLs): what was sorted by another key does not.
+    pub(crate) fn is_sorted(&self, segment: &SegmentMeta, row_group: usize, column: ColumnId, values: &ArrayRef) -> bool {
+        let page = PageId { segment: segment.id, row_group: row_group as u32, column };
+        if let Some(sorted) = self.sorted.lock().get(&page) {
+            return *sorted;
         }
-        if deltas.batches.insert((table, first), batch.clone()).is_none() {
-            deltas.bytes += size;
+        let sorted = ascends(values);
+        let mut known = self.sorted.lock();
+        if known.len() >= SORTED_MAX {
+            known.clear();
         }
+        known.insert(page, sorted);
+        sorted
     }
+}
 
-    /// Reads every delta batch of a scan that is not cached, in one request.
-    pub(crate) async fn prefetch_deltas(&self, table: &Arc<TableDef>, deltas: &[DeltaMeta], lsn: Lsn) -> Result<(), ScanError> {
-        let missing: Vec<DeltaMeta> = deltas.iter().filter(|d| self.cached_delta(table.id, d.first).is_none()).copied().collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let failed = |reason: String| ScanError::Delta { table: table.name.clone(), reason };
-        let streams = self.client.deltas(table.id, &missing, lsn).await.map_err(|e| failed(e.to_string()))?;
-        for (delta, stream) in missing.iter().zip(streams) {
-            let Some(bytes) = stream else { return Err(ScanError::SnapshotTooOld { table: table.name.clone() }) };
-            let batch = read_stream(&bytes).map_err(|e| decode_error(format!("delta of table {}", table.name), e))?;
-            self.keep_delta(table.id, delta.first, &batch);
-        }
-        Ok(())
-    }
+fn ascends(values: &ArrayRef) -> bool {
+    let Ok(compare) = make_comparator(values, values, SortOptions::default()) else { return false };
+    values.null_count() == 0 && (1..values.len()).all(|i| compare(i - 1, i).is_le())
 }
 
 fn decode_error(what: String, reason: impl ToString) -> ScanError {
@@ -163,14 +167,5 @@ impl ColumnSource for PageColumns {
     async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError> {
         let page = self.page(segment, row_group, ROW_ID_COLUMN, SqlType::Int8).await?;
         page.map(|(array, _, _)| array).ok_or_else(|| decode_error(format!("segment {:016x}", segment.id.0), "it has no row id column"))
-    }
-
-    async fn delta(&self, table: &Arc<TableDef>, delta: DeltaMeta, lsn: Lsn) -> Result<RecordBatch, ScanError> {
-        loop {
-            if let Some(batch) = self.cached_delta(table.id, delta.first) {
-                return widen(table, batch);
-            }
-            self.prefetch_deltas(table, &[delta], lsn).await?;
-        }
     }
 }

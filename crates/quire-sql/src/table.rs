@@ -81,10 +81,13 @@ impl TableProvider for QuireTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !self.own.truncated {
-            let read = self.source.prefetch_deltas(&self.def, &self.view.delta, self.lsn).await;
-            read.map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
-        }
+        let runs = match self.own.truncated {
+            true => vec![],
+            false => {
+                let runs = self.source.delta_runs(&self.def, &self.view, self.lsn).await;
+                runs.map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?
+            }
+        };
         let schema = DFSchema::try_from(self.schema.clone())?;
         let filters = match conjunction(filters.to_vec()) {
             Some(filter) => split_conjunction(&state.create_physical_expr(filter, &schema)?).into_iter().cloned().collect(),
@@ -94,7 +97,7 @@ impl TableProvider for QuireTable {
             table: self.def.clone(),
             schema: self.schema.clone(),
             view: self.view.clone(),
-            lsn: self.lsn,
+            delta: runs.iter().map(|run| (run.first, run.rows.clone())).collect(),
             own: self.own.clone(),
             projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicates: vec![],

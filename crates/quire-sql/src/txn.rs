@@ -223,7 +223,7 @@ fn encode(batches: &[RecordBatch]) -> Result<Bytes, arrow::error::ArrowError> {
 }
 
 /// The same rows without the buffers of rows that are not among them (views may point into a whole page).
-fn compact(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
     let columns = batch.columns().iter().map(|column| match column.data_type() {
         DataType::Utf8View => Arc::new(column.as_string_view().gc()) as _,
         DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as _,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -263,12 +263,16 @@ impl TableWriter {
                 return Err(key.violation(table, detail));
             }
         }
-        source.prefetch_deltas(table, &committed.delta, self.target.lsn).await.map_err(scan_error)?;
-        for delta in &committed.delta {
-            let rows = quire_scan::ColumnSource::delta(source, table, *delta, self.target.lsn).await.map_err(scan_error)?;
-            let rows = without_deleted(rows, delta.first.0, &deleted)?;
-            if let Some(row) = key.duplicate_among(keys, &rows)? {
-                return Err(key.violation(table, key.describe(table, keys, row)));
+        let runs = source.delta_runs(table, committed, self.target.lsn).await.map_err(scan_error)?;
+        if runs.is_empty() {
+            return Ok(());
+        }
+        for (row, hash) in key.hashes(keys)?.into_iter().enumerate() {
+            let wanted = keys.slice(row, 1);
+            for run in &runs {
+                if run.find(key, &wanted, hash)?.into_iter().any(|position| !deleted.contains(run.first.0 + position as u64)) {
+                    return Err(key.violation(table, key.describe(table, keys, row)));
+                }
             }
         }
         Ok(())
@@ -292,14 +296,6 @@ impl Drop for TableWriter {
             segment.abort();
         }
     }
-}
-
-fn without_deleted(rows: RecordBatch, first: u64, deleted: &roaring::RoaringTreemap) -> Result<RecordBatch, SqlError> {
-    if deleted.is_empty() {
-        return Ok(rows);
-    }
-    let live: BooleanArray = (0..rows.num_rows() as u64).map(|i| Some(!deleted.contains(first + i))).collect();
-    arrow::compute::filter_record_batch(&rows, &live).map_err(|e| SqlError::internal(e.to_string()))
 }
 
 /// 23502.

@@ -1,0 +1,351 @@
+//! Statements that name one row by its key, or rows by their values, run without a plan: `SELECT columns FROM t WHERE key = 1`,
+//! UPDATE and DELETE with such a WHERE, `INSERT … VALUES`. Applications send little else, and planning one costs many times what running it does.
+//!
+//! Whatever is not exactly of these shapes is planned; so is a value that its column's type cannot read, for the planner's word on it.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor,
+    UnaryOperator, Value, Values,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use futures::stream;
+use quire_scan::{OwnRows, row_id_field};
+use quire_types::{SqlType, TableDef};
+
+use crate::ddl::sql_type;
+use crate::errors::datafusion_error;
+use crate::keys::{UniqueKey, arrow_error};
+use crate::lookup::Lookup;
+use crate::names::{Resolver, fold, name_columns};
+use crate::rewrite::rewrite;
+use crate::values::ColumnBuilder;
+use crate::{Response, Session, SqlError, query};
+
+/// `INSERT … VALUES` of more rows is worth a plan.
+const ROWS_MAX: usize = 64;
+
+/// One row of a table, by a unique key.
+pub(crate) struct RowByKey {
+    key: UniqueKey,
+    /// One row: the key's columns.
+    wanted: RecordBatch,
+}
+
+impl RowByKey {
+    /// The row that a WHERE names, when it says of each column of a unique key what it equals, and nothing else.
+    pub(crate) fn named_by(selection: &Expr, table: &TableDef, alias: &Ident) -> Option<RowByKey> {
+        let mut equals = vec![];
+        conjuncts(selection, table, alias, &mut equals)?;
+        let keys = UniqueKey::of(table).ok()?;
+        let key = keys.into_iter().find(|key| {
+            key.positions.len() == equals.len() && key.positions.iter().all(|position| equals.iter().any(|(p, _)| p == position))
+        })?;
+        let columns = key.positions.iter().map(|position| {
+            let (_, value) = equals.iter().find(|(p, _)| p == position)?;
+            let ty = table.columns[*position].ty;
+            can_be_looked_up(ty).then(|| literal(value, ty))?
+        });
+        let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
+        let schema = table.arrow_schema().project(&key.positions).ok()?;
+        Some(RowByKey { wanted: RecordBatch::try_new(Arc::new(schema), columns).ok()?, key })
+    }
+}
+
+impl Session {
+    /// A SELECT of plain columns of one row; `None` when the statement is anything else.
+    pub(crate) async fn select_row(&mut self, statement: &Statement) -> Result<Option<Response>, SqlError> {
+        let Statement::Query(query) = statement else { return Ok(None) };
+        let Some(parts) = plain_select(query) else { return Ok(None) };
+        let path = self.search_path();
+        let scope = self.cell.get();
+        let Ok(Some(table)) = (Resolver { catalog: &scope.catalog, search_path: &path }).find_table(&parts.table) else { return Ok(None) };
+        let alias = parts.alias.unwrap_or_else(|| Ident::with_quote('"', &table.name));
+        let Some(columns) = plain_columns(&parts.items, &table, &alias) else { return Ok(None) };
+        let Some(row) = RowByKey::named_by(&parts.selection, &table, &alias) else { return Ok(None) };
+        let found = self.find_row(&table, &row, &columns).await?;
+        let schema = Arc::new(table.arrow_schema().project(&columns).map_err(arrow_error)?);
+        let names = name_columns(&mut statement.clone());
+        let output = Arc::new(query::output_columns(&schema, &names));
+        let batches = found.map(|(_, row)| RecordBatch::try_new(schema.clone(), row.columns().to_vec()).map_err(Into::into));
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(batches)));
+        Ok(Some(Response::Rows(self.rows(output, stream, "SELECT", true))))
+    }
+
+    async fn find_row(&self, table: &Arc<TableDef>, row: &RowByKey, columns: &[usize]) -> Result<Option<(u64, RecordBatch)>, SqlError> {
+        let scope = self.cell.get();
+        let view = scope.view.tables.get(&table.id).cloned().unwrap_or_default();
+        let none = OwnRows::default();
+        let own = scope.own.get(&table.id).unwrap_or(&none);
+        let lookup = Lookup { source: &self.engine.source, table, view: &view, lsn: scope.view.lsn, own, columns };
+        lookup.find(&row.key, &row.wanted).await
+    }
+
+    /// What the query of an UPDATE or DELETE would find: row id, the table's columns, then the value of each expression.
+    pub(crate) async fn found_row(
+        &self,
+        table: &Arc<TableDef>,
+        row: &RowByKey,
+        values: &[Arc<dyn PhysicalExpr>],
+    ) -> Result<Option<RecordBatch>, SqlError> {
+        let all: Vec<usize> = (0..table.columns.len()).collect();
+        let Some((id, found)) = self.find_row(table, row, &all).await? else { return Ok(None) };
+        let schema = table.arrow_schema_nullable();
+        let found = RecordBatch::try_new(schema.clone(), found.columns().to_vec()).map_err(arrow_error)?;
+        let mut fields: Vec<Field> = [row_id_field()].into_iter().chain(schema.fields().iter().map(|f| f.as_ref().clone())).collect();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![id as i64]))];
+        columns.extend(found.columns().iter().cloned());
+        for (i, expr) in values.iter().enumerate() {
+            let field = expr.return_field(&schema).map_err(datafusion_error)?;
+            fields.push(field.as_ref().clone().with_name(format!("quire:set:{i}")).with_nullable(true));
+            columns.push(expr.evaluate(&found).and_then(|v| v.into_array(1)).map_err(datafusion_error)?);
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map(Some).map_err(arrow_error)
+    }
+
+    /// Expressions over a table's columns, ready to evaluate.
+    pub(crate) fn over_table(&self, table: &TableDef, values: &[Expr]) -> Result<Vec<Arc<dyn PhysicalExpr>>, SqlError> {
+        if values.is_empty() {
+            return Ok(vec![]);
+        }
+        let schema = DFSchema::try_from(table.arrow_schema_nullable().as_ref().clone()).map_err(datafusion_error)?;
+        values.iter().map(|value| self.physical(value.clone(), &schema)).collect()
+    }
+
+    /// The rows of VALUES, each value in the type of its column (or, where it is no constant, in its own); `None` when it takes a plan.
+    pub(crate) fn constant_rows(&self, source: &Query, table: &TableDef, targets: &[usize]) -> Result<Option<RecordBatch>, SqlError> {
+        let Some(values) = plain_values(source) else { return Ok(None) };
+        let width = values.rows.first().map_or(0, |row| row.len());
+        if width == 0 || width > targets.len() || values.rows.len() > ROWS_MAX || values.rows.iter().any(|row| row.len() != width) {
+            return Ok(None);
+        }
+        let (mut fields, mut columns) = (vec![], vec![]);
+        for (i, &target) in targets.iter().take(width).enumerate() {
+            let column = &table.columns[target];
+            let literals: Option<Vec<Literal>> = values.rows.iter().map(|row| Literal::of(&row[i], column.ty)).collect();
+            if let Some(array) = literals.and_then(|literals| array_of(&literals, column.ty)) {
+                fields.push(column.ty.field(&column.name, true));
+                columns.push(array);
+                continue;
+            }
+            // A call, say; one that looks into a table does not get here.
+            let [row] = values.rows.as_slice() else { return Ok(None) };
+            if !matches!(row[i], Expr::Function(_)) {
+                return Ok(None);
+            }
+            let Ok(expr) = self.physical(row[i].clone(), &DFSchema::empty()) else { return Ok(None) };
+            let one = RecordBatch::try_from_iter([("", Arc::new(Int64Array::from(vec![0])) as ArrayRef)]).map_err(arrow_error)?;
+            let Ok(field) = expr.return_field(&Schema::empty()) else { return Ok(None) };
+            fields.push(field.as_ref().clone().with_name(&column.name).with_nullable(true));
+            columns.push(expr.evaluate(&one).and_then(|v| v.into_array(1)).map_err(datafusion_error)?);
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map(Some).map_err(arrow_error)
+    }
+
+    /// An expression over some columns, ready to evaluate.
+    pub(crate) fn physical(&self, mut expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
+        rewrite(&mut expr, true)?;
+        let state = self.context.state_ref();
+        let state = state.read();
+        let logical = state.create_logical_expr(&expr.to_string(), schema).map_err(datafusion_error)?;
+        // now() and its like exist only until they are replaced by their value.
+        let simplify = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(state.config_options().clone())
+            .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+            .build();
+        let simplifier = ExprSimplifier::new(simplify);
+        let logical = simplifier.coerce(logical, schema).and_then(|e| simplifier.simplify(e)).map_err(datafusion_error)?;
+        state.create_physical_expr(logical, schema).map_err(datafusion_error)
+    }
+}
+
+/// The types of which two values are equal exactly when the same row encoding is: not floats, `numeric` and `char`, whose literals are brought to
+/// the column's precision, sign or length.
+fn can_be_looked_up(ty: SqlType) -> bool {
+    matches!(
+        ty,
+        SqlType::Bool
+            | SqlType::Int2
+            | SqlType::Int4
+            | SqlType::Int8
+            | SqlType::Text
+            | SqlType::Varchar(_)
+            | SqlType::Uuid
+            | SqlType::Date
+            | SqlType::Timestamp
+    )
+}
+
+/// A constant, as text that its column's type reads.
+enum Literal {
+    Null,
+    Text(String),
+}
+
+impl Literal {
+    fn of(expr: &Expr, ty: SqlType) -> Option<Literal> {
+        match expr {
+            Expr::Nested(inner) => Literal::of(inner, ty),
+            Expr::Cast { expr, data_type, .. } if sql_type(data_type).is_ok_and(|cast| cast == ty) => Literal::of(expr, ty),
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match Literal::of(expr, ty)? {
+                Literal::Text(digits) if is_number(ty) && !digits.starts_with('-') => Some(Literal::Text(format!("-{digits}"))),
+                _ => None,
+            },
+            Expr::Value(value) => match &value.value {
+                Value::Null => Some(Literal::Null),
+                Value::Number(digits, _) if is_number(ty) => Some(Literal::Text(digits.clone())),
+                Value::SingleQuotedString(text) => match ty {
+                    // Too long is an error, or in a comparison no match: not for here.
+                    SqlType::Varchar(Some(n)) | SqlType::Char(n) if text.chars().count() > n as usize => None,
+                    // Read in the session's time zone.
+                    SqlType::Timestamptz => None,
+                    _ => Some(Literal::Text(text.clone())),
+                },
+                Value::Boolean(value) if ty == SqlType::Bool => Some(Literal::Text(value.to_string())),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn is_number(ty: SqlType) -> bool {
+    matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Numeric { .. } | SqlType::Float4 | SqlType::Float8)
+}
+
+fn array_of(literals: &[Literal], ty: SqlType) -> Option<ArrayRef> {
+    let mut builder = ColumnBuilder::new(ty);
+    for literal in literals {
+        match literal {
+            Literal::Null => builder.append_null(),
+            Literal::Text(text) => builder.append_text(text).ok()?,
+        }
+    }
+    Some(builder.finish())
+}
+
+/// A constant that is not NULL, as one row of the column's type.
+fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
+    match Literal::of(expr, ty)? {
+        Literal::Null => None,
+        text => array_of(&[text], ty),
+    }
+}
+
+/// The columns that a conjunction sets equal to something without columns; `None` when it says anything else.
+fn conjuncts<'a>(expr: &'a Expr, table: &TableDef, alias: &Ident, out: &mut Vec<(usize, &'a Expr)>) -> Option<()> {
+    match expr {
+        Expr::Nested(inner) => conjuncts(inner, table, alias, out),
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            conjuncts(left, table, alias, out)?;
+            conjuncts(right, table, alias, out)
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            let (position, value) = match (column(left, table, alias), column(right, table, alias)) {
+                (Some(position), None) => (position, right.as_ref()),
+                (None, Some(position)) => (position, left.as_ref()),
+                _ => return None,
+            };
+            if out.iter().any(|(p, _)| *p == position) {
+                return None;
+            }
+            out.push((position, value));
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+/// The position of a plain column of the table.
+fn column(expr: &Expr, table: &TableDef, alias: &Ident) -> Option<usize> {
+    match expr {
+        Expr::Identifier(name) => table.column_index(&fold(name)),
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [relation, name] if fold(relation) == fold(alias) => table.column_index(&fold(name)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn plain_columns(items: &[SelectItem], table: &TableDef, alias: &Ident) -> Option<Vec<usize>> {
+    let mut columns = vec![];
+    for item in items {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => columns.push(column(expr, table, alias)?),
+            SelectItem::Wildcard(options) if *options == Default::default() => columns.extend(0..table.columns.len()),
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) if *options == Default::default() => {
+                let relation = name.0.last()?.as_ident()?;
+                if name.0.len() != 1 || fold(relation) != fold(alias) {
+                    return None;
+                }
+                columns.extend(0..table.columns.len());
+            }
+            _ => return None,
+        }
+    }
+    Some(columns)
+}
+
+/// The parts of a SELECT that may differ from `SELECT 1 FROM t WHERE true`.
+struct PlainSelect {
+    items: Vec<SelectItem>,
+    table: ObjectName,
+    alias: Option<Ident>,
+    selection: Expr,
+}
+
+/// A query without anything but its parts put in place is this one.
+static PLAIN_SELECT: LazyLock<Option<Box<Query>>> = LazyLock::new(|| parsed_query("SELECT 1 FROM t WHERE true"));
+static PLAIN_VALUES: LazyLock<Option<Box<Query>>> = LazyLock::new(|| parsed_query("VALUES (1)"));
+
+fn parsed_query(sql: &str) -> Option<Box<Query>> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()
+}
+
+fn plain_select(query: &Query) -> Option<PlainSelect> {
+    let plain = PLAIN_SELECT.as_ref()?;
+    let SetExpr::Select(plain_select) = plain.body.as_ref() else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [from] = select.from.as_slice() else { return None };
+    let TableFactor::Table { name, alias, .. } = &from.relation else { return None };
+    if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+        return None;
+    }
+    let selection = select.selection.clone()?;
+    let mut rest = query.clone();
+    let SetExpr::Select(select_rest) = rest.body.as_mut() else { return None };
+    let items = std::mem::replace(&mut select_rest.projection, plain_select.projection.clone());
+    select_rest.selection = plain_select.selection.clone();
+    if let (Some(TableFactor::Table { name, alias, .. }), Some(TableFactor::Table { name: plain_name, alias: plain_alias, .. })) =
+        (select_rest.from.first_mut().map(|f| &mut f.relation), plain_select.from.first().map(|f| &f.relation))
+    {
+        *name = plain_name.clone();
+        *alias = plain_alias.clone();
+    }
+    (rest == **plain).then(|| PlainSelect { items, table: name.clone(), alias: alias.as_ref().map(|a| a.name.clone()), selection })
+}
+
+fn plain_values(query: &Query) -> Option<&Values> {
+    let plain = PLAIN_VALUES.as_ref()?;
+    let SetExpr::Values(values) = query.body.as_ref() else { return None };
+    let SetExpr::Values(plain_values) = plain.body.as_ref() else { return None };
+    if values.rows.len() > ROWS_MAX {
+        return None;
+    }
+    let mut rest = query.clone();
+    let SetExpr::Values(values_rest) = rest.body.as_mut() else { return None };
+    values_rest.rows = plain_values.rows.clone();
+    (rest == **plain).then_some(values)
+}

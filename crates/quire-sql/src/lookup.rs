@@ -1,0 +1,175 @@
+//! One row by its unique key, without a scan: the transaction's own rows, then the delta's runs by their index, then a binary
+//! search in the row groups whose bounds admit the key.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
+use arrow::compute::SortOptions;
+use arrow::compute::kernels::cmp;
+use arrow::datatypes::{Int64Type, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use quire_scan::{ColumnSource, OWN_BATCH_ROWS, OwnRows};
+use quire_types::{Lsn, RowIds, SegmentMeta, TableDef, TableView};
+
+use crate::SqlError;
+use crate::errors::scan_error;
+use crate::keys::{UniqueKey, arrow_error};
+use crate::source::PageColumns;
+
+/// Where to look: a table's rows as a statement of a transaction sees them.
+pub(crate) struct Lookup<'a> {
+    pub(crate) source: &'a PageColumns,
+    pub(crate) table: &'a Arc<TableDef>,
+    pub(crate) view: &'a TableView,
+    pub(crate) lsn: Lsn,
+    pub(crate) own: &'a OwnRows,
+    /// Positions of the columns that are wanted.
+    pub(crate) columns: &'a [usize],
+}
+
+impl Lookup<'_> {
+    /// The row with this key (one row of the key's columns, no NULL among them): its id and the wanted columns. A key has one row at most.
+    pub(crate) async fn find(&self, key: &UniqueKey, wanted: &RecordBatch) -> Result<Option<(u64, RecordBatch)>, SqlError> {
+        let hash = key.hashes(wanted)?.first().copied().unwrap_or_default();
+        let mut first = OWN_BATCH_ROWS;
+        for batch in &self.own.batches {
+            if let Some(&position) = equal_rows(&key.project(batch)?, wanted)?.first() {
+                return Ok(Some((first + position as u64, self.row(batch, position)?)));
+            }
+            first += batch.num_rows() as u64;
+        }
+        for segment in &self.own.segments {
+            if let Some(found) = self.in_segment(key, wanted, segment).await? {
+                return Ok(Some(found));
+            }
+        }
+        if self.own.truncated {
+            return Ok(None);
+        }
+        for run in self.source.delta_runs(self.table, self.view, self.lsn).await.map_err(scan_error)?.iter().rev() {
+            for position in run.find(key, wanted, hash)? {
+                let id = run.first.0 + position as u64;
+                if !self.is_deleted(id) {
+                    return Ok(Some((id, self.row(&run.rows, position)?)));
+                }
+            }
+        }
+        for segment in self.view.segments.iter().rev() {
+            if let Some(found) = self.in_segment(key, wanted, segment).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_deleted(&self, id: u64) -> bool {
+        self.view.deleted.contains(id) || self.own.deleted.contains(id)
+    }
+
+    fn row(&self, rows: &RecordBatch, position: usize) -> Result<RecordBatch, SqlError> {
+        rows.slice(position, 1).project(self.columns).map_err(arrow_error)
+    }
+
+    async fn in_segment(
+        &self,
+        key: &UniqueKey,
+        wanted: &RecordBatch,
+        segment: &Arc<SegmentMeta>,
+    ) -> Result<Option<(u64, RecordBatch)>, SqlError> {
+        let mut next_row = 0;
+        for (row_group, meta) in segment.row_groups.iter().enumerate() {
+            let first_row = next_row;
+            next_row += u64::from(meta.rows);
+            if key.within_bounds(self.table, wanted, segment, row_group)?.is_none() {
+                continue;
+            }
+            let columns = self.read(segment, row_group, &key.positions).await?;
+            for position in self.positions(key, wanted, segment, row_group, &columns)? {
+                let id = match segment.row_ids {
+                    RowIds::Base(base) => base.0 + first_row + position as u64,
+                    RowIds::Column => {
+                        let ids = self.source.row_ids(segment, row_group).await.map_err(scan_error)?;
+                        ids.as_primitive::<Int64Type>().value(position) as u64
+                    }
+                };
+                if self.is_deleted(id) {
+                    continue;
+                }
+                let wanted = self.read(segment, row_group, self.columns).await?;
+                let columns = wanted.iter().map(|column| column.slice(position, 1)).collect();
+                let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
+                let options = RecordBatchOptions::new().with_row_count(Some(1));
+                return Ok(Some((id, RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)?)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&self, segment: &Arc<SegmentMeta>, row_group: usize, positions: &[usize]) -> Result<Vec<ArrayRef>, SqlError> {
+        let mut columns = vec![];
+        let mut missing = vec![];
+        for (i, &position) in positions.iter().enumerate() {
+            let resident = self.source.resident(segment, row_group, &self.table.columns[position]);
+            if resident.is_none() {
+                missing.push(i);
+            }
+            columns.push(resident);
+        }
+        let read = missing.iter().map(|&i| self.source.column(segment, row_group, &self.table.columns[positions[i]]));
+        let read = futures::future::try_join_all(read).await.map_err(scan_error)?;
+        for (i, (array, _, _)) in missing.into_iter().zip(read) {
+            columns[i] = Some(array);
+        }
+        Ok(columns.into_iter().flatten().collect())
+    }
+
+    /// The positions of a row group's rows with the key: by binary search where its first column ascends.
+    fn positions(
+        &self,
+        key: &UniqueKey,
+        wanted: &RecordBatch,
+        segment: &SegmentMeta,
+        row_group: usize,
+        columns: &[ArrayRef],
+    ) -> Result<Vec<usize>, SqlError> {
+        let column = self.table.columns[key.positions[0]].id;
+        let (from, to) = match self.source.is_sorted(segment, row_group, column, &columns[0]) {
+            true => {
+                let compare = make_comparator(&columns[0], wanted.column(0), SortOptions::default()).map_err(arrow_error)?;
+                (partition_point(columns[0].len(), |i| compare(i, 0).is_lt()), partition_point(columns[0].len(), |i| compare(i, 0).is_le()))
+            }
+            false => (0, columns[0].len()),
+        };
+        let schema = wanted.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+        let candidates = columns.iter().map(|column| column.slice(from, to - from)).collect();
+        let candidates = RecordBatch::try_new(Arc::new(Schema::new(schema)), candidates).map_err(arrow_error)?;
+        Ok(equal_rows(&candidates, wanted)?.into_iter().map(|position| from + position).collect())
+    }
+}
+
+/// The positions of rows that equal the one of `wanted` in every column.
+fn equal_rows(rows: &RecordBatch, wanted: &RecordBatch) -> Result<Vec<usize>, SqlError> {
+    let mut equal: Option<arrow::array::BooleanArray> = None;
+    for (column, value) in rows.columns().iter().zip(wanted.columns()) {
+        let same = cmp::eq(column, &arrow::array::Scalar::new(value.slice(0, 1))).map_err(arrow_error)?;
+        equal = Some(match equal {
+            Some(equal) => arrow::compute::and(&equal, &same).map_err(arrow_error)?,
+            None => same,
+        });
+    }
+    Ok(equal.map(|e| (0..e.len()).filter(|&i| e.is_valid(i) && e.value(i)).collect()).unwrap_or_default())
+}
+
+/// The first position for which `before` does not hold; it holds for all before that.
+fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
