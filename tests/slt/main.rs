@@ -63,6 +63,7 @@ files! {
     information_schema,
     insert,
     insert_conflict,
+    point_statements,
     psql_commands,
     schemas,
     select_aggregates,

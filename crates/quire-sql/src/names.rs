@@ -139,6 +139,8 @@ pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
     let Statement::Query(query) = statement else { return vec![] };
     let Some(select) = leading_select(&mut query.body) else { return vec![] };
     let names: Vec<Option<String>> = select.projection.iter().map(item_name).collect();
+    // A wildcard may bring a column of the same name.
+    let wildcard = names.iter().any(Option::is_none);
     let mut seen = HashSet::new();
     let mut renamed = vec![];
     for (i, item) in select.projection.iter_mut().enumerate() {
@@ -146,7 +148,7 @@ pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
         let unique = names.iter().filter(|n| n.as_ref() == Some(name)).count() == 1;
         match item {
             // A plain column keeps its name; ORDER BY and set operations go on finding it.
-            SelectItem::UnnamedExpr(expr) if is_column(expr) && seen.insert(expr.to_string()) => {}
+            SelectItem::UnnamedExpr(expr) if is_column(expr) && !wildcard && seen.insert(expr.to_string()) => {}
             SelectItem::UnnamedExpr(expr) => {
                 let alias = marked(name, i);
                 if unique {
