@@ -35,7 +35,7 @@ pub(crate) fn decode(types: &[WireType], codes: &[i16], given: &[Option<Bytes>])
 
 fn scalar_of(ty: WireType) -> SqlType {
     match ty {
-        WireType::Scalar(ty) | WireType::Array(ty) => ty,
+        WireType::Scalar(ty) | WireType::Array(ty) | WireType::Vector(ty) => ty,
         WireType::Oid => SqlType::Int8,
         WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
     }
@@ -43,7 +43,9 @@ fn scalar_of(ty: WireType) -> SqlType {
 
 fn null(ty: WireType) -> ArrayRef {
     match ty {
-        WireType::Array(item) => new_null_array(&DataType::List(Arc::new(Field::new("item", item.arrow(), true))), 1),
+        WireType::Array(item) | WireType::Vector(item) => {
+            new_null_array(&DataType::List(Arc::new(Field::new("item", item.arrow(), true))), 1)
+        }
         other => new_null_array(&scalar_of(other).arrow(), 1),
     }
 }
@@ -60,13 +62,14 @@ fn text(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
         WireType::Array(item) => {
             list(item, array_items(text)?.iter().map(|i| i.as_deref()).map(|i| i.map(|t| values::parse_text(item, t))).collect())
         }
+        WireType::Vector(item) => list(item, text.split_whitespace().map(|t| Some(values::parse_text(item, t))).collect()),
         other => Ok(values::parse_text(scalar_of(other), text)?),
     }
 }
 
 fn binary(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     match ty {
-        WireType::Array(item) => binary_array(item, bytes),
+        WireType::Array(item) | WireType::Vector(item) => binary_array(item, bytes),
         WireType::Oid => {
             let oid = <[u8; 4]>::try_from(bytes).map_err(|_| incorrect())?;
             Ok(values::parse_text(SqlType::Int8, &u32::from_be_bytes(oid).to_string())?)

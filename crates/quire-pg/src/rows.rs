@@ -68,10 +68,10 @@ pub(crate) fn check(batch: &RecordBatch, columns: &[OutputColumn], formats: &For
             // Its zone is the one that it is shown in.
             (WireType::Scalar(SqlType::Timestamptz), found) => matches!(found, DataType::Timestamp(TimeUnit::Microsecond, Some(_))),
             (WireType::Scalar(ty), found) => *found == ty.arrow(),
-            (WireType::Array(item), DataType::List(field)) => *field.data_type() == item.arrow(),
+            (WireType::Array(item) | WireType::Vector(item), DataType::List(field)) => *field.data_type() == item.arrow(),
             (WireType::Oid, found) => *found == DataType::Int64,
             (WireType::Name | WireType::QuotedChar | WireType::Unknown, found) => *found == DataType::Utf8View,
-            (WireType::Array(_), _) => false,
+            (WireType::Array(_) | WireType::Vector(_), _) => false,
         };
         if !fits {
             return Err(SqlError::internal(format!("column \"{}\" of {:?} came as {}", column.name, column.ty, array.data_type())));
@@ -117,9 +117,38 @@ fn value(array: &ArrayRef, row: usize, ty: WireType, binary: bool, out: &mut Vec
         (WireType::Scalar(ty), true) => values::write_binary(array, row, ty, out),
         (WireType::Array(item), false) => array_text(&array.as_list::<i32>().value(row), item, out),
         (WireType::Array(item), true) => array_binary(&array.as_list::<i32>().value(row), item, out),
+        (WireType::Vector(item), false) => vector_text(&array.as_list::<i32>().value(row), item, out),
+        (WireType::Vector(item), true) => vector_binary(&array.as_list::<i32>().value(row), item, out),
         (WireType::Oid, false) => values::write_text(array, row, SqlType::Int8, out),
         (WireType::Oid, true) => out.extend_from_slice(&(array.as_primitive::<Int64Type>().value(row) as u32).to_be_bytes()),
         (WireType::Name | WireType::QuotedChar | WireType::Unknown, _) => values::write_text(array, row, SqlType::Text, out),
+    }
+}
+
+/// `1 2`
+fn vector_text(items: &ArrayRef, ty: SqlType, out: &mut Vec<u8>) {
+    for i in 0..items.len() {
+        if i > 0 {
+            out.push(b' ');
+        }
+        values::write_text(items, i, ty, out);
+    }
+}
+
+/// An array of `int2` or `oid` whose first item is number 0.
+fn vector_binary(items: &ArrayRef, ty: SqlType, out: &mut Vec<u8>) {
+    let item_oid = if ty == SqlType::Int2 { values::oid_of(ty) } else { 26 };
+    for word in [1, 0, item_oid as i32, items.len() as i32, 0] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    for i in 0..items.len() {
+        if ty == SqlType::Int2 {
+            out.extend_from_slice(&2i32.to_be_bytes());
+            values::write_binary(items, i, ty, out);
+        } else {
+            out.extend_from_slice(&4i32.to_be_bytes());
+            out.extend_from_slice(&(items.as_primitive::<Int64Type>().value(i) as u32).to_be_bytes());
+        }
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) fn description(ty: WireType) -> (u32, i16, i32) {
     match ty {
         WireType::Scalar(ty) => (values::oid_of(ty), values::typlen(ty), values::typmod(ty)),
         WireType::Array(ty) => (array_oid(ty), -1, -1),
+        WireType::Vector(SqlType::Int2) => (22, -1, -1),
+        WireType::Vector(_) => (30, -1, -1),
         WireType::Oid => (26, 4, -1),
         WireType::Name => (19, 64, -1),
         WireType::QuotedChar => (18, 1, -1),

@@ -78,6 +78,8 @@ pub enum WireType {
     Scalar(SqlType),
     /// A one-dimensional array; the Arrow column is a `List` of the element's Arrow type.
     Array(SqlType),
+    /// `int2vector` (22) or, of Int8, `oidvector` (30): a `List` of the element's Arrow type that the catalogs write without braces.
+    Vector(SqlType),
     /// `oid` (26): the Arrow column is Int64 here, four bytes on the wire.
     Oid,
     /// `name` (19): Utf8View.

@@ -212,7 +212,7 @@ fn literal(value: &ParamValue, ty: WireType) -> Result<Expr, SqlError> {
         WireType::Scalar(ty) => ty,
         WireType::Oid => SqlType::Int8,
         WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
-        WireType::Array(item) => {
+        WireType::Array(item) | WireType::Vector(item) => {
             if value.is_null(0) {
                 return Ok(Expr::Value(Value::Null.into()));
             }

@@ -75,7 +75,7 @@ impl Session {
         let rows = self.rows(planned.columns.clone(), rows, "COPY", true);
         let types = planned.columns.iter().map(|c| match c.ty {
             WireType::Scalar(ty) => Ok((c, ty)),
-            WireType::Array(_) => Err(SqlError::unsupported("COPY TO of array columns")),
+            WireType::Array(_) | WireType::Vector(_) => Err(SqlError::unsupported("COPY TO of array columns")),
             WireType::Oid => Ok((c, SqlType::Int8)),
             WireType::Name | WireType::QuotedChar | WireType::Unknown => Ok((c, SqlType::Text)),
         });

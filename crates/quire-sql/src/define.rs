@@ -64,7 +64,7 @@ impl Session {
             let name = create.columns.get(i).map_or_else(|| column.name.clone(), |c| fold(&c.name));
             let ty = match column.ty {
                 WireType::Scalar(ty) => ty,
-                WireType::Array(_) => return Err(SqlError::unsupported(format!("column \"{name}\": array types"))),
+                WireType::Array(_) | WireType::Vector(_) => return Err(SqlError::unsupported(format!("column \"{name}\": array types"))),
                 WireType::Oid => SqlType::Int8,
                 WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
             };
@@ -100,7 +100,12 @@ impl Session {
             if columns.iter().any(|(n, _)| *n == name) {
                 return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
             }
-            let WireType::Scalar(ty) = column.ty else { return Err(SqlError::unsupported("a view with array columns")) };
+            let ty = match column.ty {
+                WireType::Scalar(ty) => ty,
+                WireType::Array(_) | WireType::Vector(_) => return Err(SqlError::unsupported("a view with array columns")),
+                WireType::Oid => SqlType::Int8,
+                WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
+            };
             columns.push((name, ty));
         }
         if let Some(old) = &existing {

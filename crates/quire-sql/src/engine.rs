@@ -69,7 +69,7 @@ impl Engine {
 
     /// Whether `pg_catalog` has a relation of that name.
     pub(crate) fn is_system_table(&self, name: &str) -> bool {
-        self.system.get("pg_catalog").is_some_and(|schema| schema.table_exist(name)) || crate::system::is_added(name)
+        crate::system::in_pg_catalog(name)
     }
 
     /// Writes what is on its way to the disk cache. For after the last session has ended.
@@ -123,8 +123,9 @@ fn template(
         .with_runtime_env(runtime.clone())
         .with_default_features()
         .with_catalog_list(Arc::new(Databases(database.clone())));
-    // Ours is asked first.
+    // Ours are asked first.
     state.expr_planners().get_or_insert_default().insert(0, Arc::new(PgOperators::default()));
+    state.expr_planners().get_or_insert_default().insert(0, Arc::new(crate::system::CatalogValues));
     let state = state.build();
     let context = SessionContext::new_with_state(state);
     datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider)

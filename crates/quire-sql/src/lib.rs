@@ -28,6 +28,7 @@ mod system_query;
 mod parse;
 pub use parse::Parsed;
 
+mod apply;
 mod bind;
 mod cursor;
 mod names;
@@ -65,7 +66,6 @@ mod scan_exec;
 mod session_functions;
 mod source;
 mod system;
-mod system_functions;
 mod table;
 
 mod errors;

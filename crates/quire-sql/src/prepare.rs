@@ -122,7 +122,7 @@ fn wire_type(data_type: &DataType) -> Result<Option<WireType>, SqlError> {
 fn syntax_type(ty: WireType) -> Result<DataType, SqlError> {
     let name = match ty {
         WireType::Scalar(ty) => ty.name(),
-        WireType::Array(ty) => format!("{}[]", ty.name()),
+        WireType::Array(ty) | WireType::Vector(ty) => format!("{}[]", ty.name()),
         WireType::Oid => "bigint".into(),
         WireType::Name | WireType::QuotedChar | WireType::Unknown => "text".into(),
     };

@@ -53,6 +53,7 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
     let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
+    let plan = crate::apply::apply(plan, &context.state_weak_ref()).map_err(datafusion_error)?;
     match &plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(SqlError::unsupported("this statement"))
@@ -105,6 +106,15 @@ pub(crate) fn output_columns(schema: &Schema, names: &[Option<String>]) -> Vec<O
 
 /// The wire's type for a field of a plan.
 pub(crate) fn wire_type(field: &Field) -> WireType {
+    let catalog_type = field.metadata().get(crate::system::FIELD_CATALOG_TYPE).map(String::as_str);
+    match (catalog_type, field.data_type()) {
+        (Some("oid"), DataType::Int64) => return WireType::Oid,
+        (Some("name"), DataType::Utf8 | DataType::Utf8View) => return WireType::Name,
+        (Some("char"), DataType::Utf8 | DataType::Utf8View) => return WireType::QuotedChar,
+        (Some("int2vector"), DataType::List(_)) => return WireType::Vector(SqlType::Int2),
+        (Some("oidvector"), DataType::List(_)) => return WireType::Vector(SqlType::Int8),
+        _ => {}
+    }
     match field.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
             WireType::Array(SqlType::of_field(item).unwrap_or(SqlType::Text))
@@ -123,7 +133,7 @@ pub(crate) fn wire_type(field: &Field) -> WireType {
 pub(crate) fn wire_arrow(ty: WireType) -> DataType {
     match ty {
         WireType::Scalar(ty) => ty.arrow(),
-        WireType::Array(ty) => DataType::List(Arc::new(Field::new("item", ty.arrow(), true))),
+        WireType::Array(ty) | WireType::Vector(ty) => DataType::List(Arc::new(Field::new("item", ty.arrow(), true))),
         WireType::Oid => DataType::Int64,
         WireType::Name | WireType::QuotedChar | WireType::Unknown => DataType::Utf8View,
     }

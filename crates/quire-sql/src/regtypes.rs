@@ -20,6 +20,10 @@ enum RegType {
     Type,
     Namespace,
     Role,
+    /// A function. The catalogs have functions by name, so it stays text.
+    Proc,
+    /// A number itself.
+    Oid,
 }
 
 impl RegType {
@@ -35,6 +39,8 @@ impl RegType {
             "regtype" => RegType::Type,
             "regnamespace" => RegType::Namespace,
             "regrole" => RegType::Role,
+            "regproc" | "regprocedure" => RegType::Proc,
+            "oid" => RegType::Oid,
             _ => return None,
         })
     }
@@ -45,6 +51,8 @@ impl RegType {
             RegType::Type => "regtype",
             RegType::Namespace => "regnamespace",
             RegType::Role => "regrole",
+            RegType::Proc => "regproc",
+            RegType::Oid => "oid",
         }
     }
 
@@ -55,6 +63,8 @@ impl RegType {
             RegType::Type => call("format_type", vec![oid, Expr::Value(Value::Null.into())]),
             RegType::Namespace => call("quire_namespace_name", vec![oid]),
             RegType::Role => call("pg_get_userbyid", vec![oid]),
+            RegType::Proc => call("quire_function_name", vec![oid]),
+            RegType::Oid => cast(oid, DataType::Text),
         }
     }
 
@@ -77,6 +87,7 @@ impl RegType {
             },
             RegType::Role if name == SUPERUSER => Ok(i64::from(OWNER)),
             RegType::Role => Err(missing("role", "42704")),
+            RegType::Proc | RegType::Oid => Err(SqlError::new("22P02", format!("invalid input syntax for type oid: \"{name}\""))),
         }
     }
 }
@@ -89,8 +100,25 @@ pub(crate) fn object_name(text: &str) -> Result<ObjectName, SqlError> {
 
 /// The oid of a type by any of its names.
 pub(crate) fn type_oid(name: &str) -> Option<i64> {
+    let name = name.trim().strip_prefix("pg_catalog.").unwrap_or(name.trim());
+    if let Some(item) = name.strip_suffix("[]") {
+        let item = system::format_type(&Catalog::default(), type_oid(item)?, None);
+        return system::oid_by_name(&format!("_{}", system_type_name(&item)?));
+    }
+    if let Some(oid) = system::oid_by_name(name.trim_matches('"')).filter(|_| name != "char") {
+        return Some(oid);
+    }
     let data_type = Parser::new(&PostgreSqlDialect {}).try_with_sql(name).ok()?.parse_data_type().ok()?;
     ddl::sql_type(&data_type).ok().map(|ty| i64::from(values::oid_of(ty)))
+}
+
+/// The name in `pg_type` of a type that is written in any way.
+fn system_type_name(name: &str) -> Option<String> {
+    if system::oid_by_name(name).is_some() {
+        return Some(name.to_string());
+    }
+    let data_type = Parser::new(&PostgreSqlDialect {}).try_with_sql(name).ok()?.parse_data_type().ok()?;
+    ddl::sql_type(&data_type).ok().map(|ty| values::type_name(ty).to_string())
 }
 
 /// The oid of a table, view or index by name.
@@ -99,7 +127,7 @@ pub(crate) fn class_oid(name: &ObjectName, catalog: &Catalog, path: &[String]) -
     if schema.as_deref().is_none_or(|s| s == "pg_catalog")
         && let Some(oid) = system::system_class_oid(&relation)
     {
-        return Ok(Some(i64::from(oid)));
+        return Ok(Some(oid));
     }
     let resolver = Resolver { catalog, search_path: path };
     if let Some(table) = resolver.find_table(name)? {
@@ -112,7 +140,7 @@ pub(crate) fn class_oid(name: &ObjectName, catalog: &Catalog, path: &[String]) -
     for schema in schemas.into_iter().filter_map(|s| catalog.schema_by_name(s)) {
         for table in catalog.tables.values().filter(|t| t.schema == schema.id) {
             if let Some((ordinal, ..)) = table.unique_keys().find(|(_, index, _)| *index == relation) {
-                return Ok(Some(i64::from(system::index_oid(table, ordinal as usize))));
+                return Ok(Some(system::index_oid(table, ordinal as usize)));
             }
         }
     }
@@ -151,6 +179,10 @@ pub(crate) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
 /// The operand of a cast to one of the types, as an oid.
 fn oid_of(inner: &Expr, ty: RegType, catalog: &Catalog, path: &[String]) -> Result<Expr, SqlError> {
     Ok(match literal(inner) {
+        Some(name) if ty == RegType::Proc => {
+            let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+            Expr::Value(Value::SingleQuotedString(name.to_string()).into())
+        }
         Some(name) => number(ty.to_oid(name, catalog, path)?),
         None => inner.clone(),
     })
@@ -185,9 +217,13 @@ pub(crate) fn rewrite(expr: &mut Expr, catalog: &Catalog, path: &[String]) -> Re
     }
     if let Some((operand, ty)) = reg_cast(expr) {
         let oid = oid_of(operand, ty, catalog, path)?;
-        *expr = Expr::Cast { kind: CastKind::Cast, expr: Box::new(oid), data_type: DataType::Int(None), array: false, format: None };
+        *expr = if ty == RegType::Proc { ty.to_name(oid) } else { cast(oid, DataType::BigInt(None)) };
     }
     Ok(())
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 /// In the select list whose rows the client sees, the types are shown by name.
@@ -201,7 +237,7 @@ pub(crate) fn show(body: &mut SetExpr, catalog: &Catalog, path: &[String]) -> Re
                     SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.clone())),
                     _ => continue,
                 };
-                let Some((operand, ty)) = reg_cast(expr) else { continue };
+                let Some((operand, ty)) = reg_cast(expr).filter(|(_, ty)| *ty != RegType::Oid) else { continue };
                 let named = match operand {
                     Expr::Identifier(ident) => Some(fold(ident)),
                     Expr::CompoundIdentifier(parts) => parts.last().map(fold),

@@ -208,6 +208,11 @@ impl Names<'_> {
     }
 }
 
+/// Whether a name must be quoted to be one.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
 /// 42601 for a reserved word that stands as a name.
 fn reserved(ident: &Ident) -> Result<(), SqlError> {
     if ident.quote_style.is_none() && RESERVED.contains(&fold(ident).as_str()) {

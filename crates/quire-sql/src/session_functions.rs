@@ -16,7 +16,7 @@ use crate::catalog::ScopeCell;
 use crate::{SqlError, regtypes, system};
 
 /// From the session, the arguments as arrays, and how many rows they have.
-type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
+pub(crate) type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
 
 /// One of them: name, what it gives, and how.
 struct OfSession {
@@ -29,7 +29,7 @@ struct OfSession {
 
 pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
     let texts = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
-    let functions: [(&'static str, DataType, Body); 21] = [
+    let functions: Vec<(&'static str, DataType, Body)> = vec![
         ("current_setting", DataType::Utf8, current_setting),
         ("set_config", DataType::Utf8, set_config),
         ("quire_current_user", DataType::Utf8, |cell, _, n| Ok(repeat(Some(cell.user().as_str()), n))),
@@ -46,25 +46,13 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("to_regnamespace", DataType::Utf8, |cell, args, _| {
             by_name(args, |name| cell.get().catalog.schema_by_name(name).map(|s| s.name.clone()))
         }),
-        ("pg_table_is_visible", DataType::Boolean, table_is_visible),
-        ("pg_type_is_visible", DataType::Boolean, |_, _, n| Ok(truths(vec![true; n]))),
-        ("pg_function_is_visible", DataType::Boolean, |_, _, n| Ok(truths(vec![true; n]))),
-        ("pg_encoding_to_char", DataType::Utf8, |_, args, _| describe(args, |n| Some(if n == 6 { "UTF8" } else { "" }.to_string()))),
-        // The catalogs keep expressions as text already.
-        ("pg_get_expr", DataType::Utf8, |_, args, n| match args.first() {
-            Some(text) => text_of(text),
-            None => Ok(repeat(None, n)),
-        }),
-        ("pg_get_triggerdef", DataType::Utf8, |_, _, n| Ok(repeat(None, n))),
-        ("quire_class_name", DataType::Utf8, |cell, args, _| {
-            let (catalog, path) = (cell.get().catalog, cell.settings().lock().search_path());
-            describe(args, |oid| Some(regtypes::class_name(oid, &catalog, &path)))
-        }),
-        ("quire_namespace_name", DataType::Utf8, |cell, args, _| {
-            let catalog = cell.get().catalog;
-            describe(args, |oid| Some(system::namespace_by_oid(&catalog, oid).unwrap_or_else(|| oid.to_string())))
-        }),
     ];
+    register_all(context, cell, functions);
+    context.register_udf(ScalarUDF::from(TypeOf { signature: Signature::any(1, Volatility::Stable) }));
+    context.register_udf(ScalarUDF::from(ArrayOfQuery { signature: Signature::any(1, Volatility::Immutable) }));
+}
+
+pub(crate) fn register_all(context: &SessionContext, cell: &Arc<ScopeCell>, functions: Vec<(&'static str, DataType, Body)>) {
     for (name, returns, body) in functions {
         let signature = Signature::one_of(
             vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
@@ -72,32 +60,30 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         );
         context.register_udf(ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature }));
     }
-    context.register_udf(ScalarUDF::from(TypeOf { signature: Signature::any(1, Volatility::Stable) }));
-    context.register_udf(ScalarUDF::from(ArrayOfQuery { signature: Signature::any(1, Volatility::Immutable) }));
 }
 
-fn repeat(value: Option<&str>, rows: usize) -> ArrayRef {
+pub(crate) fn repeat(value: Option<&str>, rows: usize) -> ArrayRef {
     Arc::new(StringArray::from(vec![value; rows]))
 }
 
-fn truths(values: Vec<bool>) -> ArrayRef {
+pub(crate) fn truths(values: Vec<bool>) -> ArrayRef {
     Arc::new(BooleanArray::from(values))
 }
 
-fn wrong_argument(error: arrow::error::ArrowError) -> SqlError {
+pub(crate) fn wrong_argument(error: arrow::error::ArrowError) -> SqlError {
     SqlError::new("42883", error.to_string())
 }
 
-fn text_of(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
+pub(crate) fn text_of(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
     cast(array, &DataType::Utf8).map_err(wrong_argument)
 }
 
-fn argument(args: &[ArrayRef], position: usize) -> Result<&ArrayRef, SqlError> {
+pub(crate) fn argument(args: &[ArrayRef], position: usize) -> Result<&ArrayRef, SqlError> {
     args.get(position).ok_or_else(|| SqlError::new("42883", "an argument is missing"))
 }
 
 /// A function of a number.
-fn describe(args: &[ArrayRef], of: impl Fn(i64) -> Option<String>) -> Result<ArrayRef, SqlError> {
+pub(crate) fn describe(args: &[ArrayRef], of: impl Fn(i64) -> Option<String>) -> Result<ArrayRef, SqlError> {
     let numbers = cast(argument(args, 0)?, &DataType::Int64).map_err(wrong_argument)?;
     Ok(Arc::new(numbers.as_primitive::<Int64Type>().iter().map(|n| of(n?)).collect::<StringArray>()))
 }
@@ -108,7 +94,7 @@ fn by_name(args: &[ArrayRef], of: impl Fn(&str) -> Option<String>) -> Result<Arr
     Ok(Arc::new(names.as_string::<i32>().iter().map(|n| of(n?)).collect::<StringArray>()))
 }
 
-fn flag(args: &[ArrayRef], position: usize, row: usize) -> bool {
+pub(crate) fn flag(args: &[ArrayRef], position: usize, row: usize) -> bool {
     let Some(array) = args.get(position) else { return false };
     array.as_boolean_opt().is_some_and(|b| b.is_valid(row) && b.value(row))
 }
@@ -172,19 +158,8 @@ fn to_regclass(cell: &ScopeCell, name: &str) -> Option<String> {
 }
 
 fn to_regtype(name: &str) -> Option<String> {
-    let oid = u32::try_from(regtypes::type_oid(name)?).ok()?;
-    let full = crate::values::sql_type_of_oid(oid)?.name();
-    Some(full.split('(').next().unwrap_or(&full).to_string())
-}
-
-fn table_is_visible(cell: &ScopeCell, args: &[ArrayRef], _: usize) -> Result<ArrayRef, SqlError> {
-    let (catalog, path) = (cell.get().catalog, cell.settings().lock().search_path());
-    let oids = cast(argument(args, 0)?, &DataType::Int64).map_err(wrong_argument)?;
-    let visible = oids.as_primitive::<Int64Type>().iter().map(|oid| {
-        let oid = oid?;
-        system::class_by_oid(&catalog, oid).map(|_| !regtypes::class_name(oid, &catalog, &path).contains('.'))
-    });
-    Ok(Arc::new(visible.collect::<BooleanArray>()))
+    let oid = regtypes::type_oid(name)?;
+    Some(system::format_type(&quire_types::Catalog::default(), oid, None))
 }
 
 /// As Postgres rounds it: the next unit from 10240 of the one before.

@@ -1,12 +1,22 @@
-//! Queries of the system catalogs: operators and casts that clients write there and that the planner lacks.
+//! Queries of the system catalogs: operators, casts and functions that clients write there and that the planner lacks.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, GroupByExpr, JoinOperator, Select, SelectItem, SetExpr, Statement, TableFactor, Value,
+    AccessExpr, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName,
+    Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor, Value, Visit, VisitMut, Visitor,
+    VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::sql::rules::{
-    AliasDuplicatedProjectionRewrite, FixArrayLiteral, RemoveSubqueryFromProjection, ResolveUnqualifiedIdentifier,
-    RewriteArrayAnyAllOperation, RewritePgCatalogOperator, SqlStatementRewriteRule,
+    AliasDuplicatedProjectionRewrite, FixArrayLiteral, ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
+    SqlStatementRewriteRule,
 };
+
+use crate::names::{fold, split};
+use crate::regtypes::{call, number};
 
 /// Rewrites a query that names a system catalog; others stay as they are.
 pub(crate) fn rewrite(statement: Statement, sql: &str) -> Statement {
@@ -14,19 +24,212 @@ pub(crate) fn rewrite(statement: Statement, sql: &str) -> Statement {
         return statement;
     }
     let mut statement = statement;
-    if let Statement::Query(query) = &mut statement {
-        without_rows(&mut query.body);
-    }
-    let rules: [&dyn SqlStatementRewriteRule; 6] = [
+    let mut relations = Relations(HashMap::new());
+    let _: ControlFlow<()> = Visit::visit(&statement, &mut relations);
+    let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut Catalogs { relations: relations.0 });
+    let rules: [&dyn SqlStatementRewriteRule; 5] = [
         &AliasDuplicatedProjectionRewrite,
         &ResolveUnqualifiedIdentifier,
         &RewriteArrayAnyAllOperation,
         &FixArrayLiteral,
         &RewritePgCatalogOperator,
-        // Of the correlated subqueries that psql selects, the planner cannot do all; their values are NULL here in any case.
-        &RemoveSubqueryFromProjection,
     ];
     rules.into_iter().fold(statement, |statement, rule| rule.rewrite(statement))
+}
+
+fn mentions_system_catalog(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    ["pg_catalog.", "information_schema.", "from pg_", "join pg_"].iter().any(|word| lower.contains(word))
+}
+
+/// System relations of a statement by their aliases: the values of `tableoid`.
+struct Relations(HashMap<String, i64>);
+
+impl Visitor for Relations {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias, args: None, .. } = factor
+            && let Ok((schema, relation)) = split(name)
+            && schema.is_none_or(|s| s == "pg_catalog")
+            && let Some(oid) = crate::system::system_class_oid(&relation)
+        {
+            let known_as = alias.as_ref().map_or(relation, |alias| fold(&alias.name));
+            self.0.insert(known_as, oid);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Catalogs {
+    relations: HashMap<String, i64>,
+}
+
+impl VisitorMut for Catalogs {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        without_rows(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(table) = function_as_table(factor) {
+            *factor = table;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr
+            && let Some(fields) = field_of_pairs(root, access_chain)
+        {
+            *expr = fields;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                if let [.., relation, column] = parts.as_slice()
+                    && fold(column) == "tableoid"
+                    && let Some(oid) = self.relations.get(&fold(relation))
+                {
+                    *expr = number(*oid);
+                }
+            }
+            Expr::Function(function) => {
+                let Some(name) = function.name.0.last().and_then(|p| p.as_ident()).map(fold) else { return ControlFlow::Continue(()) };
+                let Some(mut args) = arguments(&function.args) else { return ControlFlow::Continue(()) };
+                if args.is_empty() {
+                    return ControlFlow::Continue(());
+                }
+                let items = match name.as_str() {
+                    "generate_subscripts" => call("quire_subscripts", vec![args.remove(0)]),
+                    "_pg_expandarray" => call("quire_expanded", vec![args.remove(0)]),
+                    "pg_partition_ancestors" => call("quire_no_oids", vec![args.remove(0)]),
+                    _ => return ControlFlow::Continue(()),
+                };
+                *expr = call("unnest", vec![items]);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn arguments(args: &FunctionArguments) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = args else { return None };
+    expressions(&list.args)
+}
+
+fn expressions(args: &[FunctionArg]) -> Option<Vec<Expr>> {
+    let expr = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    args.iter().map(expr).collect()
+}
+
+/// `(_pg_expandarray(x)).n` and `.x`: the numbers and the items of `x`, without pairs.
+fn field_of_pairs(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
+    let [AccessExpr::Dot(Expr::Identifier(field))] = chain else { return None };
+    let Expr::Nested(inner) = root else { return None };
+    let Expr::Function(function) = inner.as_ref() else { return None };
+    if fold(function.name.0.last()?.as_ident()?) != "_pg_expandarray" {
+        return None;
+    }
+    let array = arguments(&function.args)?.into_iter().next()?;
+    match fold(field).as_str() {
+        "n" => Some(call("unnest", vec![call("quire_subscripts", vec![array])])),
+        "x" => Some(call("unnest", vec![array])),
+        _ => None,
+    }
+}
+
+/// Functions with rows of what does not exist here, and their columns.
+const WITHOUT_ROWS: [(&str, &[&str]); 4] = [
+    ("pg_partition_ancestors", &["relid"]),
+    ("pg_partition_tree", &["relid", "parentrelid", "isleaf", "level"]),
+    ("pg_options_to_table", &["option_name", "option_value"]),
+    ("aclexplode", &["grantor", "grantee", "privilege_type", "is_grantable"]),
+];
+
+/// A function in FROM as a table that the planner knows.
+fn function_as_table(factor: &TableFactor) -> Option<TableFactor> {
+    let (name, args, alias, numbered) = match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
+            (last(name)?, expressions(&args.args)?, alias, *with_ordinality)
+        }
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => (last(name)?, expressions(args)?, alias, *with_ordinality),
+        TableFactor::UNNEST { array_exprs, alias, with_ordinality, .. } => {
+            ("unnest".to_string(), array_exprs.clone(), alias, *with_ordinality)
+        }
+        _ => return None,
+    };
+    let known_as = alias.as_ref().map_or(name.clone(), |alias| fold(&alias.name));
+    let mut given: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|column| fold(&column.name)).collect();
+    if let Some((_, columns)) = WITHOUT_ROWS.iter().find(|(function, _)| *function == name) {
+        let own = columns.iter().map(|c| (*c).to_string()).chain(numbered.then(|| "ordinality".to_string()));
+        given.extend(own.skip(given.len()).collect::<Vec<_>>());
+        let items = given.iter().map(|column| format!("CAST(NULL AS text) AS {}", quoted(column)));
+        let sql = format!("SELECT {} WHERE false", items.collect::<Vec<_>>().join(", "));
+        return derived(&sql, &known_as, false);
+    }
+    let array = args.first()?;
+    match (name.as_str(), numbered) {
+        ("unnest", false) if args.len() == 1 => Some(unnested(array.clone(), &known_as, given.first())),
+        ("generate_subscripts", false) => Some(unnested(call("quire_subscripts", vec![array.clone()]), &known_as, given.first())),
+        ("unnest", true) if args.len() == 1 => {
+            let item = given.first().cloned().unwrap_or(known_as.clone());
+            let ordinal = given.get(1).cloned().unwrap_or("ordinality".into());
+            numbered_items(array, &known_as, &item, &ordinal)
+        }
+        ("_pg_expandarray", false) => {
+            let item = given.first().cloned().unwrap_or("x".into());
+            let ordinal = given.get(1).cloned().unwrap_or("n".into());
+            numbered_items(array, &known_as, &item, &ordinal)
+        }
+        _ => None,
+    }
+}
+
+fn last(name: &ObjectName) -> Option<String> {
+    name.0.last()?.as_ident().map(fold)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn numbered_items(array: &Expr, alias: &str, item: &str, ordinal: &str) -> Option<TableFactor> {
+    let (item, ordinal) = (quoted(item), quoted(ordinal));
+    derived(&format!("SELECT unnest({array}) AS {item}, unnest(quire_subscripts({array})) AS {ordinal}"), alias, true)
+}
+
+fn derived(sql: &str, alias: &str, lateral: bool) -> Option<TableFactor> {
+    let query = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()?;
+    let alias = TableAlias { explicit: true, name: Ident::with_quote('"', alias), columns: vec![], at: None };
+    Some(TableFactor::Derived { lateral, subquery: query, alias: Some(alias), sample: None })
+}
+
+fn unnested(array: Expr, alias: &str, column: Option<&String>) -> TableFactor {
+    // The function's only column is known by the alias.
+    let name = Ident::with_quote('"', column.map_or(alias, String::as_str));
+    let alias = TableAlias {
+        explicit: true,
+        name: Ident::with_quote('"', alias),
+        columns: vec![TableAliasColumnDef { name, data_type: None }],
+        at: None,
+    };
+    TableFactor::UNNEST {
+        alias: Some(alias),
+        array_exprs: vec![array],
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    }
 }
 
 /// Catalogs of things that do not exist here: they have no rows, and a query that joins one has none.
@@ -79,9 +282,4 @@ fn reads_nothing(select: &Select) -> bool {
             && !["count(", "sum(", "min(", "max(", "avg(", "_agg(", "bool_and(", "bool_or(", "every("].iter().any(|a| outside.contains(a))
     });
     joined && ungrouped && plain
-}
-
-fn mentions_system_catalog(sql: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
-    lower.contains("pg_catalog.") || lower.contains("from pg_") || lower.contains("join pg_")
 }

@@ -1,0 +1,293 @@
+//! Correlated subqueries that the planner cannot turn into joins, run once for each distinct set of outer values.
+//!
+//! Queries of the catalogs are full of them (`psql`'s own, those of drivers), over few rows. So in such queries a subquery in a
+//! select list becomes a call of an asynchronous function, which puts the outer values into the subquery's plan and runs it; an inner
+//! one is treated alike when its turn comes. Filters' EXISTS and IN, which become joins, are left alone.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use arrow::array::{Array, BooleanArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef};
+use async_trait::async_trait;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchemaRef, Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::logical_plan::Subquery;
+use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::physical_plan::collect;
+use parking_lot::RwLock;
+
+use crate::SqlError;
+use crate::functions::sql_error;
+
+type State = Weak<RwLock<SessionState>>;
+
+/// The plan with its correlated subqueries as calls, when it reads a catalog.
+pub(crate) fn apply(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
+    if !reads_catalog(&plan)? {
+        return Ok(plan);
+    }
+    plan.transform_up(|node| with_calls(node, state)).map(|transformed| transformed.data)
+}
+
+fn reads_catalog(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.table_name.schema().is_some_and(|s| s == "pg_catalog" || s == "information_schema")
+        {
+            found = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+fn with_calls(node: LogicalPlan, state: &State) -> Result<Transformed<LogicalPlan>> {
+    let joinable = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
+    rewritten(node, |expr, _| match expr {
+        Expr::ScalarSubquery(subquery) => {
+            let outer = outer_references(&subquery.subquery)?;
+            match outer.is_empty() {
+                true => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
+                false => Ok(Transformed::yes(call(Kind::Value, &subquery, None, outer, state))),
+            }
+        }
+        Expr::Exists(exists) if !joinable => {
+            let outer = outer_references(&exists.subquery.subquery)?;
+            Ok(Transformed::yes(call(Kind::Exists { negated: exists.negated }, &exists.subquery, None, outer, state)))
+        }
+        Expr::InSubquery(within) if !joinable => {
+            let outer = outer_references(&within.subquery.subquery)?;
+            let kind = Kind::In { negated: within.negated };
+            Ok(Transformed::yes(call(kind, &within.subquery, Some(*within.expr), outer, state)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// A node with its expressions changed and its columns' names kept.
+fn rewritten(
+    node: LogicalPlan,
+    mut change: impl FnMut(Expr, &[DFSchemaRef]) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let inputs: Vec<DFSchemaRef> = node.inputs().iter().map(|input| input.schema().clone()).collect();
+    let names = NamePreserver::new(&node);
+    let changed = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let changed = expr.transform_up(|expr| change(expr, &inputs))?;
+        Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
+    })?;
+    if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
+}
+
+fn holds(schemas: &[DFSchemaRef], column: &Column) -> bool {
+    schemas.iter().any(|schema| schema.has_column(column))
+}
+
+/// The columns of the query around it that a subquery refers to.
+fn outer_references(plan: &LogicalPlan) -> Result<Vec<(FieldRef, Column)>> {
+    let mut found: Vec<(FieldRef, Column)> = vec![];
+    plan.apply(|node| {
+        let inputs: Vec<DFSchemaRef> = node.inputs().iter().map(|input| input.schema().clone()).collect();
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                let inner = match expr {
+                    Expr::OuterReferenceColumn(field, column) => vec![(field.clone(), column.clone())],
+                    Expr::ScalarSubquery(subquery) => further_out(subquery, &inputs)?,
+                    Expr::Exists(exists) => further_out(&exists.subquery, &inputs)?,
+                    Expr::InSubquery(within) => further_out(&within.subquery, &inputs)?,
+                    _ => vec![],
+                };
+                for (field, column) in inner {
+                    if !found.iter().any(|(_, known)| *known == column) {
+                        found.push((field, column));
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// What a subquery within a subquery refers to beyond the one around it.
+fn further_out(subquery: &Subquery, around: &[DFSchemaRef]) -> Result<Vec<(FieldRef, Column)>> {
+    let mut references = outer_references(&subquery.subquery)?;
+    references.retain(|(_, column)| !holds(around, column));
+    Ok(references)
+}
+
+/// The subquery's plan with values for the columns of the query around it.
+fn substituted(plan: LogicalPlan, values: &HashMap<Column, ScalarValue>) -> Result<LogicalPlan> {
+    let within = |subquery: Subquery, inputs: &[DFSchemaRef]| -> Result<Subquery> {
+        let mut values = values.clone();
+        values.retain(|column, _| !holds(inputs, column));
+        let plan = substituted(subquery.subquery.as_ref().clone(), &values)?;
+        let known = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(_, column) if values.contains_key(column));
+        let outer_ref_columns = subquery.outer_ref_columns.iter().filter(|expr| !known(expr)).cloned().collect();
+        Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
+    };
+    let changed = plan.transform_up(|node| {
+        rewritten(node, |expr, inputs| match expr {
+            Expr::OuterReferenceColumn(_, ref column) => match values.get(column) {
+                Some(value) => Ok(Transformed::yes(Expr::Literal(value.clone(), None))),
+                None => Ok(Transformed::no(expr)),
+            },
+            Expr::ScalarSubquery(subquery) => Ok(Transformed::yes(Expr::ScalarSubquery(within(subquery, inputs)?))),
+            Expr::Exists(mut exists) => {
+                exists.subquery = within(exists.subquery, inputs)?;
+                Ok(Transformed::yes(Expr::Exists(exists)))
+            }
+            Expr::InSubquery(mut of) => {
+                of.subquery = within(of.subquery, inputs)?;
+                Ok(Transformed::yes(Expr::InSubquery(of)))
+            }
+            other => Ok(Transformed::no(other)),
+        })
+    })?;
+    Ok(changed.data)
+}
+
+/// What is asked of the subquery's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    /// The value of its only row.
+    Value,
+    Exists {
+        negated: bool,
+    },
+    /// Whether the first argument is among them.
+    In {
+        negated: bool,
+    },
+}
+
+fn call(kind: Kind, subquery: &Subquery, operand: Option<Expr>, outer: Vec<(FieldRef, Column)>, state: &State) -> Expr {
+    let columns: Vec<Column> = outer.into_iter().map(|(_, column)| column).collect();
+    let args: Vec<Expr> = operand.into_iter().chain(columns.iter().cloned().map(Expr::Column)).collect();
+    let returns = match kind {
+        Kind::Value => subquery.subquery.schema().field(0).data_type().clone(),
+        Kind::Exists { .. } | Kind::In { .. } => DataType::Boolean,
+    };
+    // Volatile, so that it stays where it is: joins and sorts cannot wait for it.
+    let signature =
+        if args.is_empty() { Signature::nullary(Volatility::Volatile) } else { Signature::any(args.len(), Volatility::Volatile) };
+    let function = Apply { kind, plan: subquery.subquery.clone(), columns, returns, state: state.clone(), signature };
+    let function = AsyncScalarUDF::new(Arc::new(function)).into_scalar_udf();
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))
+}
+
+/// A subquery as a function of the columns around it.
+#[derive(Debug)]
+struct Apply {
+    kind: Kind,
+    plan: Arc<LogicalPlan>,
+    columns: Vec<Column>,
+    returns: DataType,
+    state: State,
+    signature: Signature,
+}
+
+impl PartialEq for Apply {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.columns == other.columns && self.plan == other.plan
+    }
+}
+
+impl Eq for Apply {}
+
+impl Hash for Apply {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kind.hash(state);
+        self.columns.hash(state);
+        self.plan.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Apply {
+    fn name(&self) -> &str {
+        "quire_apply"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Err(DataFusionError::Internal("a subquery is run asynchronously".into()))
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for Apply {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let gone = || DataFusionError::Internal("the session of this query is gone".into());
+        let session = self.state.upgrade().ok_or_else(gone)?.read().clone();
+        let arrays = args.args.iter().map(|a| a.to_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
+        let mut known: HashMap<Vec<ScalarValue>, ScalarValue> = HashMap::new();
+        let mut out = Vec::with_capacity(args.number_rows);
+        for row in 0..args.number_rows {
+            let given = arrays.iter().map(|a| ScalarValue::try_from_array(a, row)).collect::<Result<Vec<_>>>()?;
+            let answer = match known.get(&given) {
+                Some(answer) => answer.clone(),
+                None => {
+                    let answer = self.answer(&session, &given).await?;
+                    known.insert(given, answer.clone());
+                    answer
+                }
+            };
+            out.push(answer);
+        }
+        if out.is_empty() {
+            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(&self.returns)));
+        }
+        Ok(ColumnarValue::Array(ScalarValue::iter_to_array(out)?))
+    }
+}
+
+impl Apply {
+    async fn answer(&self, session: &SessionState, given: &[ScalarValue]) -> Result<ScalarValue> {
+        let outer = &given[given.len() - self.columns.len()..];
+        let values = self.columns.iter().cloned().zip(outer.iter().cloned()).collect();
+        let plan = apply(substituted(self.plan.as_ref().clone(), &values)?, &self.state)?;
+        let physical = session.create_physical_plan(&plan).await?;
+        let batches = collect(physical, session.task_ctx()).await?;
+        let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
+        match self.kind {
+            Kind::Exists { negated } => Ok(ScalarValue::Boolean(Some((rows > 0) != negated))),
+            Kind::In { negated } => {
+                let operand = &given[0];
+                let mut unknown = operand.is_null() && rows > 0;
+                for array in batches.iter().map(|b| b.column(0)) {
+                    let array = cast(array, &operand.data_type())?;
+                    unknown |= array.null_count() > 0;
+                    let equal = datafusion::arrow::compute::kernels::cmp::eq(&array, &operand.to_scalar()?)?;
+                    if !operand.is_null() && BooleanArray::true_count(&equal) > 0 {
+                        return Ok(ScalarValue::Boolean(Some(!negated)));
+                    }
+                }
+                Ok(ScalarValue::Boolean((!unknown).then_some(negated)))
+            }
+            Kind::Value if rows > 1 => {
+                Err(sql_error(SqlError::new("21000", "more than one row returned by a subquery used as an expression")))
+            }
+            Kind::Value => match batches.iter().find(|b| b.num_rows() > 0) {
+                Some(batch) => ScalarValue::try_from_array(&cast(batch.column(0), &self.returns)?, 0),
+                None => ScalarValue::try_from(&self.returns),
+            },
+        }
+    }
+}
