@@ -13,7 +13,9 @@ use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
 use quire_scan::{ColumnSource, ScanError, Tier};
 use quire_segment::Footer;
-use quire_types::{ColumnDef, ColumnId, DeltaMeta, Lsn, PageId, ROW_ID_COLUMN, RowId, SegmentId, SegmentMeta, SqlType, TableDef, TableId};
+use quire_types::{
+    ColumnDef, ColumnId, DeltaMeta, Lsn, PageError, PageId, ROW_ID_COLUMN, RowId, SegmentId, SegmentMeta, SqlType, TableDef, TableId,
+};
 
 /// Parsed footers kept; one is some tens of kilobytes, so this is about 100 MB, the footers of 4 billion rows.
 const FOOTERS_MAX: usize = 4096;
@@ -69,15 +71,30 @@ impl PageColumns {
         let footer = self.footer(segment)?;
         let meta = segment.clone();
         let decode = move |bytes| quire_segment::decode(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string());
-        let (array, tier) = self.cache.decoded(read, decode).await.map_err(|error| match error {
-            CacheError::Page(error) => ScanError::Page(error),
-            other => decode_error(format!("page {}", read.page), other),
-        })?;
+        let (array, tier) = match self.cache.decoded(read, decode).await {
+            Ok(page) => page,
+            Err(CacheError::Page(error @ PageError::Missing { .. })) => return Err(self.missing(segment, error).await),
+            Err(CacheError::Page(error)) => return Err(ScanError::Page(error)),
+            Err(other) => return Err(decode_error(format!("page {}", read.page), other)),
+        };
         Ok(Some(match tier {
             quire_cache::Tier::Memory => (array, Tier::Memory, 0),
             quire_cache::Tier::Disk => (array, Tier::Disk, u64::from(read.length)),
             quire_cache::Tier::Remote => (array, Tier::Remote, u64::from(read.length)),
         }))
+    }
+
+    /// Why an object is not there: a segment that a new snapshot names is lost; another was compacted or truncated, and is kept no longer.
+    async fn missing(&self, segment: &SegmentMeta, error: PageError) -> ScanError {
+        let Ok(view) = self.client.snapshot().await else { return ScanError::Page(error) };
+        let named = view.tables.get(&segment.table).is_some_and(|rows| rows.segments.iter().any(|s| s.id == segment.id));
+        match named {
+            true => ScanError::Page(error),
+            false => {
+                let table = view.catalog.tables.get(&segment.table).map_or_else(|| segment.table.to_string(), |def| def.name.clone());
+                ScanError::SnapshotTooOld { table }
+            }
+        }
     }
 
     fn cached_delta(&self, table: TableId, first: RowId) -> Option<RecordBatch> {
@@ -96,8 +113,13 @@ impl PageColumns {
     }
 
     /// Reads every delta batch of a scan that is not cached, in one request.
-    pub(crate) async fn prefetch_deltas(&self, table: &Arc<TableDef>, deltas: &[DeltaMeta], lsn: Lsn) -> Result<(), ScanError> {
-        let missing: Vec<DeltaMeta> = deltas.iter().filter(|d| self.cached_delta(table.id, d.first).is_none()).copied().collect();
+    pub(crate) async fn prefetch_deltas(
+        &self,
+        table: &Arc<TableDef>,
+        deltas: impl Iterator<Item = &DeltaMeta>,
+        lsn: Lsn,
+    ) -> Result<(), ScanError> {
+        let missing: Vec<DeltaMeta> = deltas.filter(|d| self.cached_delta(table.id, d.first).is_none()).copied().collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -170,7 +192,7 @@ impl ColumnSource for PageColumns {
             if let Some(batch) = self.cached_delta(table.id, delta.first) {
                 return widen(table, batch);
             }
-            self.prefetch_deltas(table, &[delta], lsn).await?;
+            self.prefetch_deltas(table, std::iter::once(&delta), lsn).await?;
         }
     }
 }

@@ -82,7 +82,7 @@ impl TableProvider for QuireTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if !self.own.truncated {
-            let read = self.source.prefetch_deltas(&self.def, &self.view.delta, self.lsn).await;
+            let read = self.source.prefetch_deltas(&self.def, self.view.delta.iter(), self.lsn).await;
             read.map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
         }
         let schema = DFSchema::try_from(self.schema.clone())?;

@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
 use quire_kit::task;
 use quire_scan::OWN_SEGMENT_ROWS;
-use quire_types::{Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use quire_types::{Lsn, RowId, RowIds, RowSet, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
@@ -244,27 +244,24 @@ impl TableWriter {
                 return Err(key.violation(table, key.describe(table, keys, row)));
             }
         }
-        let own_deleted = self.write.deleted.as_ref();
+        let committed = &self.target.committed;
+        let mut deleted = committed.deleted.clone();
+        deleted.extend(self.write.deleted.iter().map(RowId));
         for segment in &self.write.segments[..segments] {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(own_deleted), source).await? {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, &deleted, source).await? {
                 return Err(key.violation(table, detail));
             }
         }
         if self.write.truncate {
             return Ok(());
         }
-        let committed = &self.target.committed;
-        let deleted = match own_deleted.is_empty() {
-            true => committed.deleted.clone(),
-            false => Arc::new(committed.deleted.as_ref() | own_deleted),
-        };
-        for segment in &committed.segments {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(&deleted), source).await? {
+        for segment in committed.segments.iter() {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, &deleted, source).await? {
                 return Err(key.violation(table, detail));
             }
         }
-        source.prefetch_deltas(table, &committed.delta, self.target.lsn).await.map_err(scan_error)?;
-        for delta in &committed.delta {
+        source.prefetch_deltas(table, committed.delta.iter(), self.target.lsn).await.map_err(scan_error)?;
+        for delta in committed.delta.iter() {
             let rows = quire_scan::ColumnSource::delta(source, table, *delta, self.target.lsn).await.map_err(scan_error)?;
             let rows = without_deleted(rows, delta.first.0, &deleted)?;
             if let Some(row) = key.duplicate_among(keys, &rows)? {
@@ -294,11 +291,11 @@ impl Drop for TableWriter {
     }
 }
 
-fn without_deleted(rows: RecordBatch, first: u64, deleted: &roaring::RoaringTreemap) -> Result<RecordBatch, SqlError> {
+fn without_deleted(rows: RecordBatch, first: u64, deleted: &RowSet) -> Result<RecordBatch, SqlError> {
     if deleted.is_empty() {
         return Ok(rows);
     }
-    let live: BooleanArray = (0..rows.num_rows() as u64).map(|i| Some(!deleted.contains(first + i))).collect();
+    let live: BooleanArray = (0..rows.num_rows() as u64).map(|i| Some(!deleted.contains(RowId(first + i)))).collect();
     arrow::compute::filter_record_batch(&rows, &live).map_err(|e| SqlError::internal(e.to_string()))
 }
 
