@@ -1,6 +1,7 @@
 //! The whole program from outside, by what clients and operators do to it.
 
 mod cluster;
+mod compaction;
 mod copy;
 mod faults;
 mod psql;

@@ -144,6 +144,7 @@ impl PageCache {
             let decoded = if read.length <= INLINE_DECODE_BYTES { decode(bytes) } else { task::blocking(move || decode(bytes)).await };
             let array = decoded.map_err(CacheError::Decode)?;
             cache.inner.memory.insert(read.page, array.clone());
+            metrics::gauge!("quire_cache_memory_bytes", "cache" => cache.inner.name).set(cache.memory_bytes() as f64);
             Ok((array, tier))
         };
         let flight = self.inner.decoding.join(read.page, work).await;

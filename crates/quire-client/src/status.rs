@@ -45,6 +45,12 @@ pub struct NodeStatus {
     pub tables: u64,
     /// The object store's URL, without secrets.
     pub object_store: String,
+    /// Of the segments, those that wait to be merged with others.
+    pub small_segments: u64,
+    /// Deleted rows that are still stored.
+    pub deleted_rows: u64,
+    /// Of the bytes in the object store, those of rows that are not deleted: an estimate.
+    pub live_bytes: u64,
 }
 
 /// A member of the Raft group.
@@ -96,6 +102,9 @@ impl From<v1::StatusReply> for NodeStatus {
             delta_bytes: reply.delta_bytes,
             tables: reply.tables,
             object_store: reply.object_store,
+            small_segments: reply.small_segments,
+            deleted_rows: reply.deleted_rows,
+            live_bytes: reply.live_bytes,
         }
     }
 }

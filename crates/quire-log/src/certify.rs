@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quire_types::{Catalog, CatalogChange, Commit, Outcome, RowIds, TableId, TableWrite};
+use quire_types::{Catalog, CatalogChange, Commit, Outcome, RowId, RowIds, TableId, TableView, TableWrite};
 
 use crate::State;
 
@@ -53,13 +53,21 @@ impl State {
         if write.truncate && lsns.write > commit.snapshot {
             return Some(Outcome::SchemaConflict { table });
         }
-        if let Some(row) = write.deletes.iter().find(|row| rows.deleted.contains(row.0)) {
+        if let Some(row) = write.deletes.iter().find(|row| self.is_gone(table, rows, **row)) {
             return Some(Outcome::RowConflict { table, row: *row });
+        }
+        if !write.deletes.is_empty() && commit.snapshot < lsns.purged {
+            return Some(Outcome::SnapshotTooOld);
         }
         if let Some(row) = write.deletes.iter().find(|row| **row >= rows.next_row_id) {
             return Some(Outcome::Refused(format!("row {row} of table {table} does not exist")));
         }
         self.key_objection(commit, write)
+    }
+
+    /// True when the row was deleted, as far as is remembered: see [`crate::record::TableLsns::purged`] for the rest.
+    fn is_gone(&self, table: TableId, rows: &TableView, row: RowId) -> bool {
+        rows.deleted.contains(row) || self.purged.contains(table, row)
     }
 
     fn key_objection(&self, commit: &Commit, write: &TableWrite) -> Option<Outcome> {

@@ -18,5 +18,9 @@ mod certify;
 
 mod window;
 
+mod rewrite;
+
+mod purged;
+
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-use quire_types::{Lsn, Outcome, TableId, TxnId};
+use quire_types::{Lsn, Outcome, RowSet, TableId, TxnId};
 
 /// What a replica writes down beside the changes, so that after a restart it decides as if there had been none.
 /// Each has a key of its own; a later record with the same key replaces the earlier one.
@@ -39,6 +39,20 @@ pub enum Record {
         /// The last LSN forgotten.
         through: Lsn,
     },
+    /// Deleted rows that left the store by the entry at `lsn`. Key: the LSN.
+    Purged {
+        /// The seal or compaction.
+        lsn: Lsn,
+        /// The table.
+        table: TableId,
+        /// The rows.
+        rows: RowSet,
+    },
+    /// Rows purged at or before this LSN are forgotten: delete them.
+    PurgedTrimmed {
+        /// The last LSN forgotten.
+        through: Lsn,
+    },
     /// When a table was last written. Key: the table.
     Table {
         /// The table.
@@ -59,4 +73,6 @@ pub struct TableLsns {
     pub write: Lsn,
     /// The last bulk load, which claimed keys without naming them.
     pub all_keys: Lsn,
+    /// Rows purged at or before this LSN are forgotten: what a transaction with an older snapshot deletes may be gone.
+    pub purged: Lsn,
 }

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_types::{
-    CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, Seal, SegmentMeta, TableId, TableWrite, TxnId, View,
+    CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, SegmentMeta, TableId, TableWrite, TxnId, View,
 };
 
+use crate::purged::Purged;
 use crate::record::{Record, TableLsns};
 use crate::window::Window;
 
@@ -15,9 +16,10 @@ const OUTCOMES_MAX: usize = 750_000;
 /// Everything that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    view: View,
+    pub(crate) view: View,
     lsns: BTreeMap<TableId, TableLsns>,
     pub(crate) window: Window,
+    pub(crate) purged: Purged,
     outcomes: HashMap<TxnId, Outcome>,
     /// Transactions by age, oldest first; the first has number `next_outcome - len`.
     outcome_order: VecDeque<TxnId>,
@@ -48,6 +50,7 @@ impl State {
         let mut state = State::default();
         let mut lsn = Lsn(0);
         let mut keys = Vec::new();
+        let mut purged = BTreeMap::new();
         let mut outcomes = BTreeMap::new();
         let mut floor = Lsn(0);
         for record in records {
@@ -61,10 +64,13 @@ impl State {
                     outcomes.insert(number, (txn_id, outcome));
                 }
                 Record::Keys { lsn, keys: claimed } => keys.push((lsn, claimed)),
+                Record::Purged { lsn, table, rows } => {
+                    purged.insert(lsn, (table, rows));
+                }
                 Record::Table { table, lsns } => {
                     state.lsns.insert(table, lsns);
                 }
-                Record::OutcomesTrimmed { .. } | Record::KeysTrimmed { .. } | Record::TableGone(_) => {}
+                Record::OutcomesTrimmed { .. } | Record::KeysTrimmed { .. } | Record::PurgedTrimmed { .. } | Record::TableGone(_) => {}
             }
         }
         state.view.apply(lsn, changes);
@@ -73,6 +79,10 @@ impl State {
         for (lsn, claimed) in keys {
             let forgotten = state.window.claim(lsn, claimed);
             assert!(forgotten.is_none(), "what was written down fits the window");
+        }
+        for (lsn, (table, rows)) in purged {
+            let forgotten = state.purged.remember(lsn, table, rows);
+            assert!(forgotten.is_empty(), "what was written down is remembered");
         }
         for (txn_id, outcome) in outcomes.into_values() {
             state.outcome_order.push_back(txn_id);
@@ -95,6 +105,15 @@ impl State {
         self.lsns.get(&table).copied().unwrap_or_default()
     }
 
+    /// Rows of the table that were purged at or before `lsn` are forgotten now.
+    pub(crate) fn forget_purged(&mut self, table: TableId, lsn: Lsn) -> Option<Record> {
+        // A table that is gone asks for nothing.
+        self.view.tables.get(&table)?;
+        let lsns = self.lsns.entry(table).or_default();
+        lsns.purged = lsn;
+        Some(Record::Table { table, lsns: *lsns })
+    }
+
     /// Everything but the view, as records for [`State::load`].
     pub fn dump_records(&self) -> Vec<Record> {
         let first = self.next_outcome - self.outcome_order.len() as u64;
@@ -104,10 +123,11 @@ impl State {
         });
         let keys = self.window.claims().map(|(lsn, keys)| Record::Keys { lsn, keys: keys.to_vec() });
         let tables = self.lsns.iter().map(|(table, lsns)| Record::Table { table: *table, lsns: *lsns });
-        std::iter::once(self.position()).chain(outcomes).chain(keys).chain(tables).collect()
+        let purged = self.purged.iter().map(|(lsn, table, rows)| Record::Purged { lsn: *lsn, table: *table, rows: rows.clone() });
+        std::iter::once(self.position()).chain(outcomes).chain(keys).chain(tables).chain(purged).collect()
     }
 
-    fn position(&self) -> Record {
+    pub(crate) fn position(&self) -> Record {
         Record::Position { lsn: self.view.lsn, next_outcome: self.next_outcome, window_floor: self.window.floor() }
     }
 
@@ -116,6 +136,7 @@ impl State {
         match entry {
             LogEntry::Commit(commit) => self.apply_commit(commit),
             LogEntry::Seal(seal) => self.apply_seal(seal),
+            LogEntry::Compact(compact) => self.apply_compact(compact),
         }
     }
 
@@ -226,33 +247,5 @@ impl State {
             }
             records.push(Record::OutcomesTrimmed { below: self.next_outcome - self.outcome_order.len() as u64 });
         }
-    }
-
-    fn apply_seal(&mut self, seal: Seal) -> Applied {
-        if !self.can_seal(&seal) {
-            return Applied { outcome: Outcome::Stale, changes: vec![], records: vec![], delta: vec![] };
-        }
-        let lsn = Lsn(self.view.lsn.0 + 1);
-        let mut changes = vec![Change::DeltaSealed { table: seal.table, first: seal.first, end: seal.end }];
-        changes.extend(seal.segments.into_iter().map(|s| Change::SegmentAdded(Arc::new(s))));
-        self.view.apply(lsn, &changes);
-        Applied { outcome: Outcome::Committed(lsn), changes, records: vec![self.position()], delta: vec![] }
-    }
-
-    /// The range must be whole delta batches without a gap, and the segments must hold just their rows.
-    fn can_seal(&self, seal: &Seal) -> bool {
-        let Some(rows) = self.view.tables.get(&seal.table) else { return false };
-        let mut next = seal.first;
-        for batch in rows.delta.iter().filter(|d| d.first >= seal.first && d.first < seal.end) {
-            if batch.first < next {
-                return false;
-            }
-            next = RowId(batch.first.0 + batch.rows);
-        }
-        let starts = rows.delta.iter().any(|d| d.first == seal.first);
-        let inside = |s: &SegmentMeta| {
-            s.table == seal.table && s.row_ids == RowIds::Column && (s.rows == 0 || s.row_id_min >= seal.first && s.row_id_max < seal.end)
-        };
-        starts && next == seal.end && seal.segments.iter().all(inside)
     }
 }

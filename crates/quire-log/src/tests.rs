@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, Commit, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn, Outcome, RowId,
-    RowIds, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId, View,
+    CatalogChange, Change, ColumnDef, ColumnId, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn,
+    Outcome, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId,
+    View,
 };
 
 use crate::State;
@@ -141,7 +142,14 @@ fn nonsense_is_refused_and_changes_nothing() {
 fn a_seal_moves_whole_batches_and_nothing_else() {
     let sealed = |first, end| {
         let segment = SegmentMeta { row_ids: RowIds::Column, row_id_min: RowId(first), row_id_max: RowId(end - 1), ..segment(end - first) };
-        LogEntry::Seal(Seal { table: T, version: 1, first: RowId(first), end: RowId(end), segments: vec![segment] })
+        LogEntry::Seal(Seal {
+            table: T,
+            version: 1,
+            first: RowId(first),
+            end: RowId(end),
+            segments: vec![segment],
+            dropped: RowSet::default(),
+        })
     };
     let rows = [insert(2, 1, &[1, 2]), insert(3, 2, &[3])];
     check(&[&rows[..], &[sealed(0, 3)]].concat(), "Committed(Lsn(2)), Committed(Lsn(3)), Committed(Lsn(4))");
@@ -155,6 +163,104 @@ fn a_seal_moves_whole_batches_and_nothing_else() {
     state.apply(sealed(0, 3));
     let after = &state.view().tables[&T];
     assert_eq!((after.row_count(), after.delta.len(), after.next_row_id), (before, 0, RowId(3)));
+}
+
+fn column_segment(id: u64, first: u64, last: u64, rows: u64) -> SegmentMeta {
+    SegmentMeta { id: SegmentId(id), row_ids: RowIds::Column, row_id_min: RowId(first), row_id_max: RowId(last), ..segment(rows) }
+}
+
+fn ids(rows: &[u64]) -> RowSet {
+    rows.iter().map(|row| RowId(*row)).collect()
+}
+
+fn seal(first: u64, end: u64, segments: Vec<SegmentMeta>, dropped: &[u64]) -> LogEntry {
+    LogEntry::Seal(Seal { table: T, version: 1, first: RowId(first), end: RowId(end), segments, dropped: ids(dropped) })
+}
+
+fn compact(inputs: &[u64], outputs: Vec<SegmentMeta>, dropped: &[u64]) -> LogEntry {
+    LogEntry::Compact(Compact { table: T, inputs: inputs.iter().map(|id| SegmentId(*id)).collect(), outputs, dropped: ids(dropped) })
+}
+
+#[test]
+fn a_seal_may_leave_out_deleted_rows_and_no_others() {
+    let before = [insert(2, 1, &[1, 2, 3]), delete(3, 2, &[1])];
+    let done = |outcome: &str| format!("Committed(Lsn(2)), Committed(Lsn(3)), {outcome}");
+    check(&[&before[..], &[seal(0, 3, vec![column_segment(7, 0, 2, 2)], &[1])]].concat(), &done("Committed(Lsn(4))"));
+    check(&[&before[..], &[seal(0, 3, vec![column_segment(7, 0, 2, 3)], &[])]].concat(), &done("Committed(Lsn(4))"));
+    // a row that is not deleted, a row too few, a row of another range
+    check(&[&before[..], &[seal(0, 3, vec![column_segment(7, 0, 2, 2)], &[2])]].concat(), &done("Stale"));
+    check(&[&before[..], &[seal(0, 3, vec![column_segment(7, 0, 2, 2)], &[])]].concat(), &done("Stale"));
+    check(&[&before[..], &[seal(0, 3, vec![column_segment(7, 0, 3, 2)], &[1])]].concat(), &done("Stale"));
+}
+
+#[test]
+fn a_compaction_swaps_segments_and_drops_deleted_rows() {
+    let mut state = State::new();
+    for entry in [create(1, 0, "t"), insert(2, 1, &[1, 2]), insert(3, 2, &[3, 4])] {
+        state.apply(entry);
+    }
+    state.apply(seal(0, 2, vec![column_segment(7, 0, 1, 2)], &[]));
+    state.apply(seal(2, 4, vec![column_segment(8, 2, 3, 2)], &[]));
+    state.apply(delete(4, 5, &[1]));
+    // deleted after the compaction had read its inputs
+    state.apply(delete(5, 6, &[3]));
+    for nonsense in [
+        compact(&[], vec![], &[]),
+        compact(&[7, 7], vec![column_segment(9, 0, 0, 1)], &[1]),
+        compact(&[7, 6], vec![column_segment(9, 0, 3, 3)], &[1]),
+        compact(&[7, 8], vec![column_segment(9, 0, 3, 4)], &[1]),
+        compact(&[7, 8], vec![column_segment(9, 0, 3, 3)], &[0]),
+        compact(&[7, 8], vec![column_segment(9, 0, 4, 3)], &[1]),
+    ] {
+        assert_eq!(state.apply(nonsense.clone()).outcome, Outcome::Stale, "{nonsense:?}");
+    }
+    let count = state.view().tables[&T].row_count();
+    assert_eq!(state.apply(compact(&[7, 8], vec![column_segment(9, 0, 3, 3)], &[1])).outcome, Outcome::Committed(Lsn(8)));
+    let rows = &state.view().tables[&T];
+    assert_eq!((rows.row_count(), rows.segments.len(), rows.deleted.clone()), (count, 1, ids(&[3])));
+    // who did not see that they were deleted does not delete them again, and a row that is there can be deleted as before
+    let conflict = |row| Outcome::RowConflict { table: T, row: RowId(row) };
+    assert_eq!(state.apply(delete(10, 5, &[1])).outcome, conflict(1));
+    assert_eq!(state.apply(delete(11, 5, &[3])).outcome, conflict(3));
+    assert_eq!(state.apply(delete(12, 5, &[0])).outcome, Outcome::Committed(Lsn(9)));
+    // all of it
+    assert_eq!(state.apply(compact(&[9], vec![], &[0, 2, 3])).outcome, Outcome::Stale);
+    state.apply(delete(13, 9, &[2]));
+    assert_eq!(state.apply(compact(&[9], vec![], &[0, 2, 3])).outcome, Outcome::Committed(Lsn(11)));
+    let rows = &state.view().tables[&T];
+    assert_eq!((rows.row_count(), rows.segments.len(), rows.deleted.len()), (0, 0, 0));
+    assert_eq!(state.apply(delete(14, 8, &[0])).outcome, conflict(0), "also after a restart");
+    let mut restarted = State::load(&state.view().dump(), state.dump_records());
+    assert_eq!(restarted, state);
+    assert_eq!(restarted.apply(delete(15, 8, &[2])).outcome, conflict(2));
+}
+
+#[test]
+fn purged_rows_are_forgotten_by_count_and_then_old_snapshots_delete_nothing() {
+    let mut state = State::new();
+    state.apply(create(1, 0, "t"));
+    let half = crate::purged::PURGED_MAX / 2 + 1;
+    let mut next = 0;
+    for txn in [2, 3, 4] {
+        let write = TableWrite { table: T, version: 1, segments: vec![segment(half)], ..TableWrite::default() };
+        let meta = SegmentMeta { id: SegmentId(txn), ..segment(half) };
+        state.apply(commit(100 + u128::from(txn), 1, vec![], vec![TableWrite { segments: vec![meta], ..write }]));
+        let all: Vec<u64> = (next..next + half).collect();
+        next += half;
+        let at = state.view().lsn.0;
+        state.apply(delete(200 + u128::from(txn), at, &all));
+        let outcome = state.apply(compact(&[txn], vec![], &all)).outcome;
+        assert!(outcome.committed().is_some(), "{outcome:?}");
+    }
+    // LSN 4 purged the first half, LSN 7 the second, which had the first forgotten, LSN 10 the third.
+    let kept = state.apply(insert(300, 10, &[1])).outcome;
+    assert_eq!(kept, Outcome::Committed(Lsn(11)));
+    let row = state.view().tables[&T].next_row_id.0 - 1;
+    assert_eq!(state.apply(delete(301, 6, &[0])).outcome, Outcome::SnapshotTooOld);
+    assert_eq!(state.apply(delete(302, 6, &[row])).outcome, Outcome::SnapshotTooOld);
+    assert_eq!(state.apply(delete(303, 7, &[next - 1])).outcome, Outcome::RowConflict { table: T, row: RowId(next - 1) });
+    assert_eq!(state.apply(delete(304, 7, &[row])).outcome, Outcome::Committed(Lsn(12)));
+    assert_eq!(State::load(&state.view().dump(), state.dump_records()), state);
 }
 
 #[test]
@@ -171,7 +277,7 @@ fn row_ids_go_to_delta_rows_first_and_then_to_segments_in_order() {
     };
     state.apply(commit(2, 1, vec![], vec![write]));
     let rows = &state.view().tables[&T];
-    assert_eq!(rows.delta[0].first, RowId(0));
+    assert_eq!(rows.delta.first().map(|d| d.first), Some(RowId(0)));
     assert_eq!(rows.segments.iter().map(|s| s.row_ids).collect::<Vec<_>>(), [RowIds::Base(RowId(3)), RowIds::Base(RowId(8))]);
     assert_eq!(rows.segments[1].row_id_max, RowId(14));
     assert_eq!(rows.next_row_id, RowId(15));
@@ -191,6 +297,13 @@ fn any_entry() -> impl Strategy<Value = LogEntry> {
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| truncate(t, s)),
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| create(t, s, "t")),
         (txn, snapshot, 1..4u64).prop_map(|(t, s, v)| commit(t, s, vec![CatalogChange::DropTable { id: T, version: v }], vec![])),
+        (0..6u64, 1..4u64, prop::collection::vec(0..12u64, 0..3)).prop_map(|(first, rows, dropped)| {
+            let kept = rows.saturating_sub(dropped.len() as u64);
+            let segments = if kept == 0 { vec![] } else { vec![column_segment(50 + first, first, first + rows - 1, kept)] };
+            seal(first, first + rows, segments, &dropped)
+        }),
+        (prop::collection::vec(prop_oneof![Just(1), 50..56u64], 1..3), prop::collection::vec(0..12u64, 0..4))
+            .prop_map(|(inputs, dropped)| compact(&inputs, vec![], &dropped)),
     ]
 }
 

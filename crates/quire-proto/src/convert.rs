@@ -383,6 +383,28 @@ impl From<p::DeltaMeta> for t::DeltaMeta {
     }
 }
 
+// --- row sets -----------------------------------------------------------------------------------
+
+/// A set of row ids as one roaring bitmap; nothing for the empty set.
+pub fn encode_rows(rows: &t::RowSet) -> Bytes {
+    if rows.is_empty() {
+        return Bytes::new();
+    }
+    let set = rows.to_treemap();
+    let mut bytes = Vec::with_capacity(set.serialized_size());
+    set.serialize_into(&mut bytes).expect("writing to a vector does not fail");
+    bytes.into()
+}
+
+/// The inverse of [`encode_rows`]; `field` is named when it is none.
+pub fn decode_rows(bytes: &[u8], field: &'static str) -> Result<t::RowSet> {
+    if bytes.is_empty() {
+        return Ok(t::RowSet::default());
+    }
+    let set = RoaringTreemap::deserialize_from(bytes).map_err(|_| Malformed(field))?;
+    Ok(set.iter().map(t::RowId).collect())
+}
+
 // --- the log ----------------------------------------------------------------------------------
 
 impl From<&t::TableWrite> for p::TableWrite {
@@ -469,6 +491,13 @@ impl From<&t::LogEntry> for p::LogEntry {
                 first: seal.first.0,
                 end: seal.end.0,
                 segments: seal.segments.iter().map(Into::into).collect(),
+                dropped: encode_rows(&seal.dropped),
+            }),
+            t::LogEntry::Compact(compact) => Entry::Compact(p::Compact {
+                table: compact.table.0,
+                inputs: compact.inputs.iter().map(|s| s.0).collect(),
+                outputs: compact.outputs.iter().map(Into::into).collect(),
+                dropped: encode_rows(&compact.dropped),
             }),
         };
         p::LogEntry { entry: Some(entry) }
@@ -488,6 +517,13 @@ impl TryFrom<p::LogEntry> for t::LogEntry {
                 first: t::RowId(seal.first),
                 end: t::RowId(seal.end),
                 segments: all(seal.segments)?,
+                dropped: decode_rows(&seal.dropped, "seal.dropped")?,
+            }),
+            Entry::Compact(compact) => t::LogEntry::Compact(t::Compact {
+                table: t::TableId(compact.table),
+                inputs: compact.inputs.into_iter().map(t::SegmentId).collect(),
+                outputs: all(compact.outputs)?,
+                dropped: decode_rows(&compact.dropped, "compact.dropped")?,
             }),
         })
     }
@@ -558,6 +594,7 @@ impl From<&t::Change> for p::Change {
                 set.serialize_into(&mut bytes).expect("writing to a vector does not fail");
                 Change::RowsDeleted(RowsDeleted { table: table.0, rows: bytes.into() })
             }
+            t::Change::RowsPurged { table, rows } => Change::RowsPurged(RowsDeleted { table: table.0, rows: encode_rows(rows) }),
             t::Change::RowLimit { table, next } => Change::RowLimit(RowLimit { table: table.0, next: next.0 }),
         };
         p::Change { change: Some(change) }
@@ -585,6 +622,9 @@ impl TryFrom<p::Change> for t::Change {
             Change::RowsDeleted(deleted) => {
                 let set = RoaringTreemap::deserialize_from(deleted.rows.as_ref()).map_err(|_| Malformed("rows_deleted.rows"))?;
                 t::Change::RowsDeleted { table: t::TableId(deleted.table), rows: set.iter().map(t::RowId).collect() }
+            }
+            Change::RowsPurged(purged) => {
+                t::Change::RowsPurged { table: t::TableId(purged.table), rows: decode_rows(&purged.rows, "rows_purged.rows")? }
             }
             Change::RowLimit(limit) => t::Change::RowLimit { table: t::TableId(limit.table), next: t::RowId(limit.next) },
         })

@@ -9,4 +9,4 @@ pub mod v1 {
 }
 
 mod convert;
-pub use convert::{Malformed, decode_entry, encode_entry};
+pub use convert::{Malformed, decode_entry, decode_rows, encode_entry, encode_rows};

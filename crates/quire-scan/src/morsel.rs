@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use quire_types::{RowId, RowIds, SegmentMeta};
-use roaring::RoaringTreemap;
+use quire_types::{RowId, RowIds, RowSet, SegmentMeta};
 
 /// One unit: a row group, or rows in memory.
 #[derive(Clone, Debug)]
@@ -35,15 +34,13 @@ impl Morsel {
 }
 
 /// Positions, within `rows` rows whose ids start at `first`, of deleted ones.
-pub(crate) fn deleted_positions(deleted: &RoaringTreemap, first: RowId, rows: u64) -> Vec<usize> {
-    let mut ids = deleted.iter();
-    ids.advance_to(first.0);
-    ids.take_while(|id| *id < first.0 + rows).map(|id| (id - first.0) as usize).collect()
+pub(crate) fn deleted_positions(deleted: &RowSet, first: RowId, rows: u64) -> Vec<usize> {
+    deleted.iter_from(first).take_while(|id| id.0 < first.0 + rows).map(|id| (id.0 - first.0) as usize).collect()
 }
 
 /// Whether any row of the segment may have been deleted.
-pub(crate) fn may_have_deletes(deleted: &RoaringTreemap, segment: &SegmentMeta) -> bool {
-    !deleted.is_empty() && segment.rows > 0 && deleted.range_cardinality(segment.row_id_min.0..=segment.row_id_max.0) > 0
+pub(crate) fn may_have_deletes(deleted: &RowSet, segment: &SegmentMeta) -> bool {
+    segment.rows > 0 && deleted.any_in(segment.row_id_min..=segment.row_id_max)
 }
 
 /// The first row id of a row group when ids are implicit.

@@ -15,8 +15,7 @@ use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
-use quire_types::{ColumnDef, RowId, SegmentMeta};
-use roaring::RoaringTreemap;
+use quire_types::{ColumnDef, RowId, RowSet, SegmentMeta};
 
 use crate::mask::select;
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
@@ -47,7 +46,7 @@ pub struct Scan {
     /// Whether the row id is wanted.
     row_ids: bool,
     /// Rows that are not to be seen.
-    deleted: Arc<RoaringTreemap>,
+    deleted: RowSet,
     morsels: Vec<Morsel>,
     next: AtomicUsize,
     prefetched: AtomicUsize,
@@ -91,11 +90,8 @@ impl Scan {
             morsels.push(Morsel::Rows(batch.clone(), RowId(next_own)));
             next_own += batch.num_rows() as u64;
         }
-        let deleted = match (spec.view.deleted.is_empty(), spec.own.deleted.is_empty()) {
-            (_, true) => spec.view.deleted.clone(),
-            (true, false) => spec.own.deleted.clone(),
-            (false, false) => Arc::new(spec.view.deleted.as_ref() | spec.own.deleted.as_ref()),
-        };
+        let mut deleted = spec.view.deleted.clone();
+        deleted.extend(spec.own.deleted.iter().map(RowId));
         let pruning = if pruning.is_empty() { None } else { Some(conjunction(pruning)) };
         Ok(Arc::new(Scan {
             output: spec.output_schema()?,
@@ -219,7 +215,7 @@ impl Scan {
             None => {
                 let ids = self.source.row_ids(segment, row_group).await?;
                 let ids = ids.as_primitive::<Int64Type>();
-                ids.values().iter().enumerate().filter(|(_, id)| deleted.contains(**id as u64)).map(|(i, _)| i).collect()
+                ids.values().iter().enumerate().filter(|(_, id)| deleted.contains(RowId(**id as u64))).map(|(i, _)| i).collect()
             }
         };
         Ok(clear_positions(rows, &positions))

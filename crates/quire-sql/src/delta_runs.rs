@@ -96,7 +96,7 @@ impl DeltaRuns {
         let mut tables = self.tables.lock();
         let runs = match tables.get_mut(&table.id) {
             Some(runs) if runs.version == table.version => &mut runs.runs,
-            _ => return (vec![], deltas.to_vec()),
+            _ => return (vec![], deltas.iter().copied().collect()),
         };
         let (mut found, mut missing) = (vec![], vec![]);
         let mut next = 0;

@@ -12,8 +12,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
 use quire_scan::{ColumnSource, datum_scalar};
-use quire_types::{ColumnId, KeyAssert, RowIds, SegmentMeta, TableDef};
-use roaring::RoaringTreemap;
+use quire_types::{ColumnId, KeyAssert, RowId, RowIds, RowSet, SegmentMeta, TableDef};
 
 use crate::SqlError;
 use crate::errors::scan_error;
@@ -126,7 +125,7 @@ impl UniqueKey {
         table: &TableDef,
         keys: &RecordBatch,
         segment: &Arc<SegmentMeta>,
-        deleted: Option<&RoaringTreemap>,
+        deleted: &RowSet,
         source: &dyn ColumnSource,
     ) -> Result<Option<String>, SqlError> {
         let mut first_row = 0u64;
@@ -137,9 +136,9 @@ impl UniqueKey {
             let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
             let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
             let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
-            let live = match deleted.filter(|d| !d.is_empty()) {
-                Some(deleted) => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
-                None => None,
+            let live = match deleted.any_in(segment.row_id_min..=segment.row_id_max) {
+                true => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
+                false => None,
             };
             let set_rows = self.convert(&columns)?;
             let wanted = self.rows(&candidates)?;
@@ -241,16 +240,16 @@ async fn live_rows(
     row_group: usize,
     first_row: u64,
     rows: u64,
-    deleted: &RoaringTreemap,
+    deleted: &RowSet,
     source: &dyn ColumnSource,
 ) -> Result<BooleanBuffer, SqlError> {
     let mut live = BooleanBufferBuilder::new(rows as usize);
     match segment.row_ids {
-        RowIds::Base(base) => (0..rows).for_each(|i| live.append(!deleted.contains(base.0 + first_row + i))),
+        RowIds::Base(base) => (0..rows).for_each(|i| live.append(!deleted.contains(RowId(base.0 + first_row + i)))),
         RowIds::Column => {
             let ids = source.row_ids(segment, row_group).await.map_err(scan_error)?;
             let ids = ids.as_primitive::<arrow::datatypes::Int64Type>();
-            ids.values().iter().for_each(|id| live.append(!deleted.contains(*id as u64)));
+            ids.values().iter().for_each(|id| live.append(!deleted.contains(RowId(*id as u64))));
         }
     }
     Ok(live.finish())

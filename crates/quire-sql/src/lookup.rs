@@ -9,7 +9,7 @@ use arrow::compute::kernels::cmp;
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use quire_scan::{ColumnSource, OWN_BATCH_ROWS, OwnRows};
-use quire_types::{Lsn, RowIds, SegmentMeta, TableDef, TableView};
+use quire_types::{Lsn, RowId, RowIds, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
 use crate::errors::scan_error;
@@ -63,7 +63,7 @@ impl Lookup<'_> {
     }
 
     fn is_deleted(&self, id: u64) -> bool {
-        self.view.deleted.contains(id) || self.own.deleted.contains(id)
+        self.view.deleted.contains(RowId(id)) || self.own.deleted.contains(id)
     }
 
     fn row(&self, rows: &RecordBatch, position: usize) -> Result<RecordBatch, SqlError> {

@@ -13,7 +13,7 @@ use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
 use quire_scan::{ColumnSource, ScanError, Tier};
 use quire_segment::Footer;
-use quire_types::{ColumnDef, ColumnId, Lsn, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
+use quire_types::{ColumnDef, ColumnId, Lsn, PageError, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
 
 use crate::delta_runs::{DeltaRuns, Run};
 
@@ -65,15 +65,30 @@ impl PageColumns {
         let footer = self.footer(segment)?;
         let meta = segment.clone();
         let decode = move |bytes| quire_segment::decode(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string());
-        let (array, tier) = self.cache.decoded(read, decode).await.map_err(|error| match error {
-            CacheError::Page(error) => ScanError::Page(error),
-            other => decode_error(format!("page {}", read.page), other),
-        })?;
+        let (array, tier) = match self.cache.decoded(read, decode).await {
+            Ok(page) => page,
+            Err(CacheError::Page(error @ PageError::Missing { .. })) => return Err(self.missing(segment, error).await),
+            Err(CacheError::Page(error)) => return Err(ScanError::Page(error)),
+            Err(other) => return Err(decode_error(format!("page {}", read.page), other)),
+        };
         Ok(Some(match tier {
             quire_cache::Tier::Memory => (array, Tier::Memory, 0),
             quire_cache::Tier::Disk => (array, Tier::Disk, u64::from(read.length)),
             quire_cache::Tier::Remote => (array, Tier::Remote, u64::from(read.length)),
         }))
+    }
+
+    /// Why an object is not there: a segment that a new snapshot names is lost; another was compacted or truncated, and is kept no longer.
+    async fn missing(&self, segment: &SegmentMeta, error: PageError) -> ScanError {
+        let Ok(view) = self.client.snapshot().await else { return ScanError::Page(error) };
+        let named = view.tables.get(&segment.table).is_some_and(|rows| rows.segments.iter().any(|s| s.id == segment.id));
+        match named {
+            true => ScanError::Page(error),
+            false => {
+                let table = view.catalog.tables.get(&segment.table).map_or_else(|| segment.table.to_string(), |def| def.name.clone());
+                ScanError::SnapshotTooOld { table }
+            }
+        }
     }
 
     /// The rows of a view's delta, in the schema of the table. What is not here yet is read in one request.

@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
 use quire_kit::task;
 use quire_scan::OWN_SEGMENT_ROWS;
-use quire_types::{Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use quire_types::{Lsn, RowId, RowIds, RowSet, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
@@ -244,22 +244,19 @@ impl TableWriter {
                 return Err(key.violation(table, key.describe(table, keys, row)));
             }
         }
-        let own_deleted = self.write.deleted.as_ref();
+        let committed = &self.target.committed;
+        let mut deleted = committed.deleted.clone();
+        deleted.extend(self.write.deleted.iter().map(RowId));
         for segment in &self.write.segments[..segments] {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(own_deleted), source).await? {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, &deleted, source).await? {
                 return Err(key.violation(table, detail));
             }
         }
         if self.write.truncate {
             return Ok(());
         }
-        let committed = &self.target.committed;
-        let deleted = match own_deleted.is_empty() {
-            true => committed.deleted.clone(),
-            false => Arc::new(committed.deleted.as_ref() | own_deleted),
-        };
-        for segment in &committed.segments {
-            if let Some(detail) = key.find_in_segment(table, keys, segment, Some(&deleted), source).await? {
+        for segment in committed.segments.iter() {
+            if let Some(detail) = key.find_in_segment(table, keys, segment, &deleted, source).await? {
                 return Err(key.violation(table, detail));
             }
         }
@@ -270,7 +267,7 @@ impl TableWriter {
         for (row, hash) in key.hashes(keys)?.into_iter().enumerate() {
             let wanted = keys.slice(row, 1);
             for run in &runs {
-                if run.find(key, &wanted, hash)?.into_iter().any(|position| !deleted.contains(run.first.0 + position as u64)) {
+                if run.find(key, &wanted, hash)?.into_iter().any(|position| !deleted.contains(RowId(run.first.0 + position as u64))) {
                     return Err(key.violation(table, key.describe(table, keys, row)));
                 }
             }

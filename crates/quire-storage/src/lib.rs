@@ -4,8 +4,8 @@
 //! a node's disk can be deleted at any time. What the log means is `quire-log`'s; this crate orders, persists, serves and seals.
 //!
 //! How data goes through it: `rpc` checks a request and turns it into our types; `replica` proposes it to `raft`, which makes it durable on a
-//! majority; `raft::state_machine` applies it and shows readers the new view; `seal` turns old delta rows into segments in the background;
-//! `pages` serves pages of segments from disk or the object store.
+//! majority; `raft::state_machine` applies it and shows readers the new view. In the background `seal` turns old delta rows into segments,
+//! `compact` merges segments and leaves deleted rows out, and `collect` removes objects that nothing names. `pages` serves pages of segments from disk or the object store.
 #![forbid(unsafe_code)]
 
 mod options;
@@ -29,8 +29,25 @@ mod store;
 
 mod space;
 
+mod pressure;
+pub use pressure::PressureOptions;
+
 mod seal;
 pub use seal::SealOptions;
+
+mod compact;
+pub use compact::CompactOptions;
+
+mod rewrite;
+
+mod put;
+
+mod retired;
+
+mod collect;
+pub use collect::KeepOptions;
+
+mod report;
 
 mod pages;
 

@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::collect::{Collector, run_collector};
+use crate::compact::{Compactor, run_compactor};
 use crate::pages::PageStore;
 use crate::raft::Raft;
 use crate::raft::gate::{self, Gate};
@@ -25,11 +27,13 @@ use crate::raft::log_store::LogStore;
 use crate::raft::network::{MESSAGE_BYTES_MAX as RAFT_BYTES_MAX, Network};
 use crate::raft::state_machine::StateMachine;
 use crate::replica::{Published, Replica};
+use crate::report::run_reporter;
+use crate::retired::RetiredSegments;
 use crate::rpc::MESSAGE_BYTES_MAX;
 use crate::rpc::admin::AdminService;
 use crate::rpc::pages::PageService;
 use crate::rpc::raft::RaftService;
-use crate::rpc::storage::StorageService;
+use crate::rpc::storage::{Guards, StorageService};
 use crate::seal::{Sealer, run_sealer};
 use crate::space::Space;
 use crate::store::{OrderedStore, RocksStore};
@@ -81,7 +85,9 @@ impl StorageNode {
 
         let cluster = cluster_name(&options.peers);
         let published = Arc::new(Published::default());
-        let machine = StateMachine::load(store.clone(), published.clone()).map_err(|e| dir_error(e.to_string()))?;
+        let retired = Arc::new(RetiredSegments::new());
+        let machine = StateMachine::load(store.clone(), published.clone(), options.keep.retention, retired.clone());
+        let machine = machine.map_err(|e| dir_error(e.to_string()))?;
         let log = LogStore::new(store.clone()).map_err(|e| dir_error(e.to_string()))?;
         let config = raft_config(&cluster).map_err(StorageError::Raft)?;
         let raft = Raft::new(options.node_id.0, config, Network { cluster: cluster.clone() }, log, machine);
@@ -90,6 +96,10 @@ impl StorageNode {
         raft.runtime_config().elect(gate.is_member());
         let replica = Arc::new(Replica::new(raft.clone(), store, published));
 
+        let space = Arc::new(Space::new(options.data_dir.clone()));
+        let uploads = Arc::new(tokio::sync::RwLock::new(()));
+        let guards =
+            Guards { space: space.clone(), pressure: options.pressure.clone(), objects: objects.clone(), uploads: uploads.clone() };
         let term = replica.clone();
         let page_service = PageService::new(Arc::new(pages), Arc::new(move || term.term()));
         let server = Server::builder()
@@ -97,7 +107,7 @@ impl StorageNode {
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            .add_service(sized_storage(StorageService::new(replica.clone(), Space::new(options.data_dir.clone()))))
+            .add_service(sized_storage(StorageService::new(replica.clone(), guards)))
             .add_service(
                 v1::pages_server::PagesServer::new(page_service)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -116,8 +126,15 @@ impl StorageNode {
         let stop = shutdown.clone();
         let serving = server
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.triggered().await });
-        let sealer = Arc::new(Sealer::new(replica.clone(), objects, options.seal.clone()));
-        let background = task::spawn("seal", run_sealer(sealer.clone(), shutdown.clone()));
+        let sealer = Arc::new(Sealer::new(replica.clone(), objects.clone(), options.seal.clone()));
+        let compactor = Arc::new(Compactor::new(replica.clone(), objects.clone(), options.compact.clone()));
+        let collector = Collector::new(replica.clone(), objects, retired.clone(), options.keep.clone(), uploads);
+        let background = [
+            task::spawn("seal", run_sealer(sealer.clone(), shutdown.clone())),
+            task::spawn("compact", run_compactor(compactor, shutdown.clone())),
+            task::spawn("collect", run_collector(collector, shutdown.clone())),
+            task::spawn("report", run_reporter(replica.clone(), retired, space, shutdown.clone())),
+        ];
         task::spawn("set up the group", set_up(replica.clone(), gate, options.node_id, options.peers.clone(), shutdown.clone()));
         let stopping = shutdown.clone();
         let server = task::spawn("storage server", async move {
@@ -134,7 +151,7 @@ impl StorageNode {
                 }
                 () = drained => tracing::warn!("requests under way were cut off at shutdown"),
             }
-            background.abort();
+            background.iter().for_each(|task| task.abort());
             if let Err(error) = raft.shutdown().await {
                 tracing::warn!(%error, "raft did not stop cleanly");
             }

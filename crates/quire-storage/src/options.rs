@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use quire_types::NodeId;
 
+use crate::collect::KeepOptions;
+use crate::compact::CompactOptions;
+use crate::pressure::PressureOptions;
 use crate::seal::SealOptions;
 
 /// What a storage node is started with.
@@ -23,4 +26,10 @@ pub struct StorageOptions {
     pub cache_disk_bytes: u64,
     /// When delta rows become segments.
     pub seal: SealOptions,
+    /// How eagerly segments are written anew.
+    pub compact: CompactOptions,
+    /// How long what nobody needs is kept.
+    pub keep: KeepOptions,
+    /// When commits wait for sealing and compaction.
+    pub pressure: PressureOptions,
 }

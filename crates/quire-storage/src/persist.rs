@@ -1,16 +1,22 @@
 //! The state machine as keys and values: what [`quire_log::Applied`] writes, and what a restart reads.
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
-//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `p` position, `q` number → outcome,
-//! `r` LSN → keys, `s` table → LSNs of its last writes. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
+//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `p` position,
+//! `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows. Values are `StateRecord`s.
+//! In the family `delta`: table, first row id → Arrow IPC.
+//!
+//! A commit writes the ids that it deletes and no more (`g`). When rows are purged, the chunks of the delete set that changed since the
+//! last time are written whole (`h`) and the commits' own records go: neither their number nor the work of one entry grows with the set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use quire_log::{Applied, Record, State, TableLsns};
 use quire_proto::v1::{self, state_record as r};
-use quire_types::{CatalogChange, Change, DEFAULT_SCHEMA, Lsn, RowId, SegmentId, TableId, TxnId, View};
+use quire_proto::{decode_rows, encode_rows};
+use quire_types::{CatalogChange, Change, DEFAULT_SCHEMA, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId, View};
 
 use crate::store::{Family, OrderedStore, StoreFailure, Write};
 
@@ -91,66 +97,120 @@ pub(crate) fn remove_orphans(store: &dyn OrderedStore, state: &State) -> Result<
     if writes.is_empty() { Ok(()) } else { store.write(writes) }
 }
 
-/// What applying an entry at `lsn` writes. `segment_key` finds the key of a segment that leaves.
-pub(crate) fn writes(store: &dyn OrderedStore, lsn: Lsn, applied: Applied) -> Result<Vec<Write>, StoreFailure> {
+/// Segments that these changes, made to `before`, took out of the manifest.
+pub(crate) fn retired_segments(changes: &[Change], before: &View) -> Vec<Arc<SegmentMeta>> {
+    let all = |table: &TableId| before.tables.get(table).map(|rows| rows.segments.to_vec()).unwrap_or_default();
+    let of = |change: &Change| match change {
+        Change::SegmentRemoved { table, segment } => all(table).into_iter().filter(|s| s.id == *segment).collect(),
+        Change::Catalog(CatalogChange::DropTable { id, .. }) => all(id),
+        Change::Truncated(table) => all(table),
+        _ => vec![],
+    };
+    changes.iter().flat_map(of).collect()
+}
+
+/// What must be known of the store to change it, without reading it again.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Index {
+    /// Where each segment's entry lies.
+    segments: HashMap<SegmentId, Place>,
+    /// Chunks of delete sets that are not as they were last written whole.
+    dirty: HashMap<TableId, BTreeSet<u64>>,
+}
+
+/// Table, LSN and ordinal.
+type Place = (TableId, u64, u64);
+
+fn place_key((table, lsn, ordinal): Place) -> Vec<u8> {
+    key(b'e', &[table.0.into(), lsn, ordinal])
+}
+
+impl Index {
+    /// The writes of a change at `lsn` that led to `view`.
+    fn change(&mut self, lsn: Lsn, ordinal: u64, change: &Change, view: &View, out: &mut Vec<Write>) {
+        let value = |change: &Change| r::Record::Change(change.into());
+        match change {
+            Change::Catalog(catalog) => {
+                if let CatalogChange::DropTable { id, .. } = catalog {
+                    self.forget(*id);
+                }
+                catalog_writes(catalog, out);
+            }
+            Change::Truncated(table) => {
+                self.forget(*table);
+                out.extend([b'e', b'f', b'g', b'h'].map(|prefix| clear(prefix, &[table.0.into()])));
+            }
+            Change::DeltaAdded { table, delta } => out.push(put(key(b'f', &[table.0.into(), delta.first.0]), value(change))),
+            Change::DeltaSealed { table, first, end } => {
+                out.push(Write::DeleteRange(Family::State, key(b'f', &[table.0.into(), first.0]), key(b'f', &[table.0.into(), end.0])));
+            }
+            Change::SegmentAdded(segment) => {
+                let place = (segment.table, lsn.0, ordinal);
+                self.segments.insert(segment.id, place);
+                out.push(put(place_key(place), value(change)));
+            }
+            Change::SegmentRemoved { segment, .. } => {
+                out.extend(self.segments.remove(segment).map(|place| Write::delete(Family::State, place_key(place))));
+            }
+            Change::RowsDeleted { table, rows } => {
+                self.dirty.entry(*table).or_default().extend(rows.iter().map(|row| RowSet::chunk_of(*row)));
+                out.push(put(key(b'g', &[table.0.into(), lsn.0, ordinal]), value(change)));
+            }
+            Change::RowsPurged { table, rows } => {
+                let mut chunks = self.dirty.remove(table).unwrap_or_default();
+                chunks.extend(rows.chunks());
+                let left = view.tables.get(table).map(|rows| rows.deleted.clone()).unwrap_or_default();
+                out.extend(chunks.into_iter().map(|chunk| chunk_write(*table, chunk, &left)));
+                out.push(clear(b'g', &[table.0.into()]));
+            }
+            Change::RowLimit { table, .. } => out.push(put(key(b'd', &[table.0.into()]), value(change))),
+        }
+    }
+
+    fn forget(&mut self, table: TableId) {
+        self.segments.retain(|_, (of, ..)| *of != table);
+        self.dirty.remove(&table);
+    }
+}
+
+/// One chunk of a table's delete set as it is now.
+fn chunk_write(table: TableId, chunk: u64, deleted: &RowSet) -> Write {
+    let (key, rows) = (key(b'h', &[table.0.into(), chunk]), deleted.chunk(chunk));
+    match rows.is_empty() {
+        true => Write::delete(Family::State, key),
+        false => put(key, r::Record::Deleted(r::Deleted { table: table.0, rows: encode_rows(&rows) })),
+    }
+}
+
+/// What applying an entry writes that led to `view`.
+pub(crate) fn writes(index: &mut Index, view: &View, applied: Applied) -> Vec<Write> {
     let mut out = Vec::with_capacity(applied.changes.len() + applied.records.len() + applied.delta.len());
     for (ordinal, change) in applied.changes.iter().enumerate() {
-        change_writes(store, lsn, ordinal as u64, change, &mut out)?;
+        index.change(view.lsn, ordinal as u64, change, view, &mut out);
     }
     out.extend(applied.records.into_iter().map(record_write));
     out.extend(applied.delta.into_iter().map(|(table, first, rows)| Write::Put(Family::Delta, delta_key(table, first), rows)));
-    Ok(out)
+    out
 }
 
-fn change_writes(store: &dyn OrderedStore, lsn: Lsn, ordinal: u64, change: &Change, out: &mut Vec<Write>) -> Result<(), StoreFailure> {
-    let value = |change: &Change| r::Record::Change(change.into());
-    match change {
-        Change::Catalog(catalog) => match catalog {
-            CatalogChange::CreateSchema(schema) => out.push(put(key(b'a', &[schema.id.0.into()]), value(change))),
-            // The schema that is there from the start leaves a mark when it goes.
-            CatalogChange::DropSchema(id) if *id == DEFAULT_SCHEMA.0 => out.push(put(key(b'a', &[id.0.into()]), value(change))),
-            CatalogChange::DropSchema(id) => out.push(clear(b'a', &[id.0.into()])),
-            CatalogChange::CreateTable(table) | CatalogChange::ReplaceTable(table) => {
-                let created = Change::Catalog(CatalogChange::CreateTable(table.clone()));
-                out.push(put(key(b'b', &[table.id.0.into()]), value(&created)));
-            }
-            CatalogChange::DropTable { id, .. } => {
-                let table = u64::from(id.0);
-                out.extend([b'b', b'd', b'e', b'f', b'g'].map(|prefix| clear(prefix, &[table])));
-            }
-            CatalogChange::CreateView { view, .. } => {
-                let created = Change::Catalog(CatalogChange::CreateView { view: view.clone(), replace: false });
-                out.push(put(key(b'c', &[view.id.0.into()]), value(&created)));
-            }
-            CatalogChange::DropView(id) => out.push(clear(b'c', &[id.0.into()])),
-        },
-        Change::Truncated(table) => {
-            out.extend([b'e', b'f', b'g'].map(|prefix| clear(prefix, &[table.0.into()])));
+fn catalog_writes(catalog: &CatalogChange, out: &mut Vec<Write>) {
+    let value = |change: CatalogChange| r::Record::Change((&Change::Catalog(change)).into());
+    match catalog {
+        CatalogChange::CreateSchema(schema) => out.push(put(key(b'a', &[schema.id.0.into()]), value(catalog.clone()))),
+        // The schema that is there from the start leaves a mark when it goes.
+        CatalogChange::DropSchema(id) if *id == DEFAULT_SCHEMA.0 => out.push(put(key(b'a', &[id.0.into()]), value(catalog.clone()))),
+        CatalogChange::DropSchema(id) => out.push(clear(b'a', &[id.0.into()])),
+        CatalogChange::CreateTable(table) | CatalogChange::ReplaceTable(table) => {
+            out.push(put(key(b'b', &[table.id.0.into()]), value(CatalogChange::CreateTable(table.clone()))));
         }
-        Change::DeltaAdded { table, delta } => out.push(put(key(b'f', &[table.0.into(), delta.first.0]), value(change))),
-        Change::DeltaSealed { table, first, end } => {
-            out.push(Write::DeleteRange(Family::State, key(b'f', &[table.0.into(), first.0]), key(b'f', &[table.0.into(), end.0])));
+        CatalogChange::DropTable { id, .. } => {
+            out.extend([b'b', b'd', b'e', b'f', b'g', b'h'].map(|prefix| clear(prefix, &[id.0.into()])));
         }
-        Change::SegmentAdded(segment) => out.push(put(key(b'e', &[segment.table.0.into(), lsn.0, ordinal]), value(change))),
-        Change::SegmentRemoved { table, segment } => {
-            if let Some(key) = segment_key(store, *table, *segment)? {
-                out.push(Write::delete(Family::State, key));
-            }
+        CatalogChange::CreateView { view, .. } => {
+            out.push(put(key(b'c', &[view.id.0.into()]), value(CatalogChange::CreateView { view: view.clone(), replace: false })));
         }
-        Change::RowsDeleted { table, .. } => out.push(put(key(b'g', &[table.0.into(), lsn.0, ordinal]), value(change))),
-        Change::RowLimit { table, .. } => out.push(put(key(b'd', &[table.0.into()]), value(change))),
+        CatalogChange::DropView(id) => out.push(clear(b'c', &[id.0.into()])),
     }
-    Ok(())
-}
-
-fn segment_key(store: &dyn OrderedStore, table: TableId, segment: SegmentId) -> Result<Option<Vec<u8>>, StoreFailure> {
-    let start = key(b'e', &[table.0.into()]);
-    let end = key(b'e', &[u64::from(table.0) + 1]);
-    let found = store.scan(Family::State, &start, Some(&end), usize::MAX)?.into_iter().find(|(_, value)| {
-        let record = v1::StateRecord::decode(value.clone()).ok().and_then(|r| r.record);
-        matches!(record, Some(r::Record::Change(v1::Change { change: Some(v1::change::Change::SegmentAdded(s)) })) if s.id == segment.0)
-    });
-    Ok(found.map(|(key, _)| key))
 }
 
 fn record_write(record: Record) -> Write {
@@ -169,39 +229,78 @@ fn record_write(record: Record) -> Write {
         }
         Record::KeysTrimmed { through } => Write::DeleteRange(Family::State, key(b'r', &[]), key(b'r', &[through.0 + 1])),
         Record::Table { table, lsns } => {
-            let lsns = r::TableLsns { table: table.0, insert: lsns.insert.0, write: lsns.write.0, all_keys: lsns.all_keys.0 };
+            let lsns = r::TableLsns {
+                table: table.0,
+                insert: lsns.insert.0,
+                write: lsns.write.0,
+                all_keys: lsns.all_keys.0,
+                purged: lsns.purged.0,
+            };
             put(key(b's', &[table.0.into()]), r::Record::Table(lsns))
         }
+        Record::Purged { lsn, table, rows } => {
+            put(key(b't', &[lsn.0]), r::Record::Purged(r::Purged { lsn: lsn.0, table: table.0, rows: encode_rows(&rows) }))
+        }
+        Record::PurgedTrimmed { through } => Write::DeleteRange(Family::State, key(b't', &[]), key(b't', &[through.0 + 1])),
         Record::TableGone(table) => clear(b's', &[table.0.into()]),
     }
 }
 
 /// The state that the store holds; a new one when it holds none.
-pub(crate) fn load(store: &dyn OrderedStore) -> Result<State, LoadError> {
+pub(crate) fn load(store: &dyn OrderedStore) -> Result<(State, Index), LoadError> {
     let mut changes: Vec<Change> = vec![];
     let mut records = vec![];
+    let mut index = Index::default();
     let damaged = |_| LoadError::Damaged("state");
-    for (_, value) in store.scan(Family::State, &[], None, usize::MAX)? {
+    for (key, value) in store.scan(Family::State, &[], None, usize::MAX)? {
         let record = v1::StateRecord::decode(value).map_err(|_| LoadError::Damaged("state record"))?;
         match record.record.ok_or(LoadError::Damaged("empty state record"))? {
-            r::Record::Change(change) => changes.push(change.try_into().map_err(damaged)?),
-            r::Record::Position(p) => {
-                records.push(Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor: Lsn(p.window_floor) });
+            r::Record::Change(change) => {
+                let change = change.try_into().map_err(damaged)?;
+                match &change {
+                    Change::SegmentAdded(segment) => {
+                        let place = |from: usize| Some(u64::from_be_bytes(key.get(from..from + 8)?.try_into().ok()?));
+                        let (lsn, ordinal) = place(9).zip(place(17)).ok_or(LoadError::Damaged("key of a segment"))?;
+                        index.segments.insert(segment.id, (segment.table, lsn, ordinal));
+                    }
+                    Change::RowsDeleted { table, rows } => {
+                        index.dirty.entry(*table).or_default().extend(rows.iter().map(|row| RowSet::chunk_of(*row)));
+                    }
+                    _ => {}
+                }
+                changes.push(change);
             }
-            r::Record::Outcome(o) => {
-                let txn_id = <[u8; 16]>::try_from(o.txn_id.as_ref()).map_err(|_| LoadError::Damaged("transaction id"))?;
-                let outcome = o.outcome.ok_or(LoadError::Damaged("outcome"))?.try_into().map_err(damaged)?;
-                records.push(Record::Outcome { number: o.number, txn_id: TxnId(u128::from_be_bytes(txn_id)), outcome });
+            r::Record::Deleted(deleted) => {
+                let rows = decode_rows(&deleted.rows, "deleted.rows").map_err(damaged)?;
+                changes.push(Change::RowsDeleted { table: TableId(deleted.table), rows: rows.iter().collect() });
             }
-            r::Record::Keys(k) => {
-                let keys = k.keys.into_iter().map(|k| (TableId(k.table), k.constraint, k.hash)).collect();
-                records.push(Record::Keys { lsn: Lsn(k.lsn), keys });
-            }
-            r::Record::Table(t) => {
-                let lsns = TableLsns { insert: Lsn(t.insert), write: Lsn(t.write), all_keys: Lsn(t.all_keys) };
-                records.push(Record::Table { table: TableId(t.table), lsns });
-            }
+            other => records.push(load_record(other)?),
         }
     }
-    Ok(State::load(&changes, records))
+    Ok((State::load(&changes, records), index))
+}
+
+fn load_record(record: r::Record) -> Result<Record, LoadError> {
+    let damaged = |_| LoadError::Damaged("state");
+    Ok(match record {
+        r::Record::Position(p) => Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor: Lsn(p.window_floor) },
+        r::Record::Outcome(o) => {
+            let txn_id = <[u8; 16]>::try_from(o.txn_id.as_ref()).map_err(|_| LoadError::Damaged("transaction id"))?;
+            let outcome = o.outcome.ok_or(LoadError::Damaged("outcome"))?.try_into().map_err(damaged)?;
+            Record::Outcome { number: o.number, txn_id: TxnId(u128::from_be_bytes(txn_id)), outcome }
+        }
+        r::Record::Keys(k) => {
+            let keys = k.keys.into_iter().map(|k| (TableId(k.table), k.constraint, k.hash)).collect();
+            Record::Keys { lsn: Lsn(k.lsn), keys }
+        }
+        r::Record::Table(t) => {
+            let lsns = TableLsns { insert: Lsn(t.insert), write: Lsn(t.write), all_keys: Lsn(t.all_keys), purged: Lsn(t.purged) };
+            Record::Table { table: TableId(t.table), lsns }
+        }
+        r::Record::Purged(p) => {
+            let rows = decode_rows(&p.rows, "purged.rows").map_err(damaged)?;
+            Record::Purged { lsn: Lsn(p.lsn), table: TableId(p.table), rows }
+        }
+        r::Record::Change(_) | r::Record::Deleted(_) => return Err(LoadError::Damaged("a change among records")),
+    })
 }

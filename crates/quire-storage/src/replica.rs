@@ -89,7 +89,9 @@ impl Published {
         let continues =
             name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|(first, _)| first.0 <= known.0 + 1));
         if continues && known > Lsn(0) {
-            let changes = shown.recent.iter().filter(|(at, _)| *at > known).map(|(_, changes)| changes.clone()).collect();
+            // By LSN and without gaps, and most callers are a few behind: no walk over all of them under the lock.
+            let from = shown.recent.partition_point(|(at, _)| *at <= known);
+            let changes = shown.recent.range(from..).map(|(_, changes)| changes.clone()).collect();
             return Some(Since { log_name: name, lsn, full: false, changes });
         }
         let view = shown.view.clone();
@@ -156,6 +158,19 @@ impl Replica {
     /// Whether this node leads, as far as it knows.
     pub(crate) fn is_leader(&self) -> bool {
         self.raft.is_leader()
+    }
+
+    /// An error that names the leader when this node does not lead, as far as it knows.
+    pub(crate) fn check_leads(&self) -> Result<(), ProposeError> {
+        if self.is_leader() {
+            return Ok(());
+        }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let leader = metrics.current_leader.filter(|id| *id != metrics.id).and_then(|id| {
+            let (_, node) = metrics.membership_config.nodes().find(|(member, _)| **member == id)?;
+            Some((NodeId(id), node.addr.clone()))
+        });
+        Err(ProposeError::NotLeader(leader))
     }
 
     /// The term as far as this node knows.

@@ -5,24 +5,23 @@
 //! leader sealed the rows, the table is gone) is `Stale` on every replica, and then this node removes its objects; after
 //! an entry whose fate it does not know it leaves them alone.
 //!
-//! Deleted rows stay in the segments, and in the table's set of deleted rows, which counts them: compaction drops both.
+//! Rows that are deleted already are left out, and their ids leave the table's delete set by the same entry: a row that is updated a
+//! hundred times between two seals is written once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quire_kit::clock::{self, Instant};
 use quire_kit::{Backoff, Shutdown, random, task};
-use quire_objects::{ObjectError, Objects, PutOutcome};
-use quire_types::{
-    DeltaMeta, LogEntry, Outcome, ROW_GROUP_ROWS, RowId, SEGMENT_ROWS, Seal, SegmentMeta, TableDef, TableId, TableView, Term,
-};
+use quire_objects::Objects;
+use quire_types::{DeltaMeta, LogEntry, Outcome, ROW_GROUP_ROWS, RowId, RowSet, SEGMENT_ROWS, Seal, TableDef, TableId, TableView, Term};
 
+use crate::put::{self, PutError};
 use crate::replica::{ProposeError, Replica};
 use crate::store::StoreFailure;
 
-mod rows;
+pub(crate) mod rows;
 
 /// Bytes of one seal, as Arrow IPC: it is in memory a few times over while it is sorted and encoded.
 const SEAL_BYTES_MAX: u64 = 256 << 20;
@@ -30,13 +29,15 @@ const SEAL_BYTES_MAX: u64 = 256 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// When to seal a table's delta: at the first of the three.
+/// When to seal a table's delta: at the first of the four.
 #[derive(Clone, Debug)]
 pub struct SealOptions {
     /// Rows.
     pub rows_max: u64,
     /// Bytes, as Arrow IPC.
     pub bytes_max: u64,
+    /// Batches, one a commit: a scan takes each by itself, so a thousand single rows cost it more than one batch of them.
+    pub batches_max: usize,
     /// Time since this node first saw the oldest row.
     pub age_max: Duration,
     /// How often to look.
@@ -48,6 +49,7 @@ impl Default for SealOptions {
         SealOptions {
             rows_max: ROW_GROUP_ROWS as u64,
             bytes_max: 64 << 20,
+            batches_max: 8192,
             age_max: Duration::from_secs(60),
             tick: Duration::from_millis(500),
         }
@@ -96,10 +98,7 @@ pub(crate) enum SealError {
     },
     /// The object store would not take a segment.
     #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// An object has a name that was chosen at random. Not chance: two generators with one seed.
-    #[error("object {0} exists already")]
-    Taken(String),
+    Put(#[from] PutError),
     /// The log did not take the entry, or its answer is not known.
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -200,28 +199,24 @@ impl Sealer {
         let term = self.replica.term();
         let view = self.replica.view();
         let def = view.catalog.tables.get(&table).ok_or(SealError::Gone(table))?.clone();
-        let chosen = choose(&view.tables.get(&table).ok_or(SealError::Gone(table))?.delta).to_vec();
+        let rows = view.tables.get(&table).ok_or(SealError::Gone(table))?;
+        let chosen = choose(rows.delta.iter().copied());
         let (Some(oldest), Some(newest)) = (chosen.first().copied(), chosen.last().copied()) else {
             return Ok(Sealed::default());
         };
         let (first, end) = (oldest.first, RowId(newest.first.0 + newest.rows));
-        let segments = self.encode(&def, chosen, term).await?;
+        let rows::Encoded { segments, dropped } = self.encode(&def, chosen, rows.deleted.clone(), term).await?;
         let sealed = Sealed { rows: segments.iter().map(|(meta, _)| meta.rows).sum(), segments: segments.len() as u64 };
-        let mut metas = Vec::with_capacity(segments.len());
-        for (meta, bytes) in segments {
-            let key = SegmentMeta::object_key(table, meta.id, meta.term);
-            if self.objects.put_if_absent(&key, bytes).await? == PutOutcome::Existed {
-                return Err(SealError::Taken(key));
-            }
-            metas.push(meta);
-        }
-        let seal = Seal { table, version: def.version, first, end, segments: metas.clone() };
+        let metas = put::all(&self.objects, segments, "seal").await?;
+        let left_out = dropped.len();
+        let seal = Seal { table, version: def.version, first, end, segments: metas.clone(), dropped };
         let outcome = self.replica.propose(LogEntry::Seal(seal)).await?;
         tracing::debug!(
             table = table.0,
             first = first.0,
             end = end.0,
             rows = sealed.rows,
+            left_out,
             segments = sealed.segments,
             bytes = metas.iter().map(|m| m.bytes).sum::<u64>(),
             elapsed_ms = start.elapsed().as_millis() as u64,
@@ -236,37 +231,27 @@ impl Sealer {
                 Ok(sealed)
             }
             Outcome::Stale => {
-                self.remove(&metas).await;
+                put::remove(&self.objects, &metas).await;
                 Err(SealError::Gone(table))
             }
             other => {
-                self.remove(&metas).await;
+                put::remove(&self.objects, &metas).await;
                 Err(SealError::Refused(format!("{other:?}")))
             }
         }
     }
 
     /// Reads, sorts and encodes delta batches, off the runtime's threads.
-    async fn encode(&self, def: &Arc<TableDef>, chosen: Vec<DeltaMeta>, term: Term) -> Result<Vec<(SegmentMeta, Bytes)>, SealError> {
+    async fn encode(&self, def: &Arc<TableDef>, chosen: Vec<DeltaMeta>, deleted: RowSet, term: Term) -> Result<rows::Encoded, SealError> {
         let (replica, def) = (self.replica.clone(), def.clone());
         task::blocking(move || {
             let batches = chosen
                 .into_iter()
                 .map(|delta| Ok((delta, replica.delta(def.id, delta.first)?.ok_or(SealError::Gone(def.id))?)))
                 .collect::<Result<Vec<_>, SealError>>()?;
-            rows::encode(&def, &batches, term, random::u64)
+            rows::encode(&def, &batches, &deleted, term, random::u64)
         })
         .await
-    }
-
-    /// Removes the objects of a seal that did not and will not happen.
-    async fn remove(&self, segments: &[SegmentMeta]) {
-        for meta in segments {
-            let key = SegmentMeta::object_key(meta.table, meta.id, meta.term);
-            if let Err(error) = self.objects.delete(&key).await {
-                tracing::info!(key, %error, "an orphan object stays");
-            }
-        }
     }
 }
 
@@ -274,22 +259,24 @@ impl Sealer {
 fn due(rows: &TableView, age: Option<Duration>, options: &SealOptions) -> bool {
     !rows.delta.is_empty()
         && (rows.delta_rows() >= options.rows_max
+            || rows.delta.len() >= options.batches_max
             || rows.delta_bytes() >= options.bytes_max
             || age.is_some_and(|age| age >= options.age_max))
 }
 
 /// The oldest batches, at least one, that make about one segment.
-fn choose(delta: &[DeltaMeta]) -> &[DeltaMeta] {
+fn choose(delta: impl Iterator<Item = DeltaMeta>) -> Vec<DeltaMeta> {
     let (mut rows, mut bytes) = (0, 0);
-    let count = delta
-        .iter()
-        .take_while(|d| {
-            rows += d.rows;
-            bytes += d.bytes;
-            rows <= SEGMENT_ROWS as u64 && bytes <= SEAL_BYTES_MAX
-        })
-        .count();
-    &delta[..count.max(1).min(delta.len())]
+    let mut chosen = Vec::new();
+    for batch in delta {
+        rows += batch.rows;
+        bytes += batch.bytes;
+        if !chosen.is_empty() && (rows > SEGMENT_ROWS as u64 || bytes > SEAL_BYTES_MAX) {
+            break;
+        }
+        chosen.push(batch);
+    }
+    chosen
 }
 
 /// What a sealer remembers from one look to the next.

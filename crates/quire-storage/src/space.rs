@@ -35,17 +35,20 @@ impl Space {
         answer
     }
 
-    fn look(&self) -> Result<(), String> {
-        let disk = match rustix::fs::statvfs(&self.dir) {
-            Ok(disk) => disk,
+    /// Free bytes of the disk, and all of them; `None` when that cannot be seen.
+    pub(crate) fn measure(&self) -> Option<(u64, u64)> {
+        match rustix::fs::statvfs(&self.dir) {
+            Ok(disk) => Some((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize))),
             Err(error) => {
                 // The write itself will tell.
                 tracing::debug!(%error, dir = %self.dir.display(), "cannot look at the disk");
-                return Ok(());
+                None
             }
-        };
-        let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-        metrics::gauge!("quire_storage_disk_free_bytes").set(free as f64);
+        }
+    }
+
+    fn look(&self) -> Result<(), String> {
+        let Some((free, total)) = self.measure() else { return Ok(()) };
         let reserve = RESERVE_BYTES_MAX.min(total / RESERVE_SHARE);
         if free >= reserve {
             return Ok(());

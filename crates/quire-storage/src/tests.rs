@@ -1,6 +1,8 @@
 //! A group of nodes in one process, over real gRPC on loopback and real RocksDB.
 #![allow(clippy::unwrap_used)]
 
+mod model;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,7 +16,7 @@ use quire_types::{
     CatalogChange, ColumnDef, ColumnId, Commit, Isolation, Lsn, NodeId, Outcome, SchemaId, SqlType, TableDef, TableId, TableWrite, TxnId,
 };
 
-use crate::{SealOptions, StorageNode, StorageOptions};
+use crate::{CompactOptions, KeepOptions, PressureOptions, SealOptions, StorageNode, StorageOptions};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -56,6 +58,9 @@ async fn group(dir: &Path, size: u64) -> Vec<Member> {
             object_store: format!("file://{}", dir.join("objects").display()),
             cache_disk_bytes: 128 << 20,
             seal: SealOptions { age_max: Duration::from_secs(3600), ..SealOptions::default() },
+            compact: CompactOptions::default(),
+            keep: KeepOptions::default(),
+            pressure: PressureOptions::default(),
         };
         let mut member = Member { node: None, shutdown: Shutdown::new(), options };
         member.start().await;

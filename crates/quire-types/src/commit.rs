@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::{CatalogChange, Lsn, RowId, SegmentId, SegmentMeta, TableId, TxnId};
+use crate::{CatalogChange, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId};
 
 /// What Postgres promises under the name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum LogEntry {
     Commit(Commit),
     /// Delta rows became segments.
     Seal(Seal),
+    /// Segments became other segments.
+    Compact(Compact),
 }
 
 /// A whole transaction.
@@ -84,8 +86,23 @@ pub struct Seal {
     pub first: RowId,
     /// One past the last.
     pub end: RowId,
-    /// The segments that hold those rows (deleted ones may be left out).
+    /// The segments that hold those rows but the dropped ones.
     pub segments: Vec<SegmentMeta>,
+    /// Rows that were deleted already and are in no segment.
+    pub dropped: RowSet,
+}
+
+/// Segments of a table were written anew, with the same row ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compact {
+    /// The table.
+    pub table: TableId,
+    /// The segments that leave.
+    pub inputs: Vec<SegmentId>,
+    /// The segments that hold their rows but the dropped ones.
+    pub outputs: Vec<SegmentMeta>,
+    /// Rows that were deleted when the inputs were read and are in no output. What was deleted since is in an output and stays deleted.
+    pub dropped: RowSet,
 }
 
 /// What became of an entry: the same on every replica, for ever.
@@ -120,7 +137,7 @@ pub enum Outcome {
     FutureSnapshot,
     /// The entry contradicts itself or the state; nothing happened.
     Refused(String),
-    /// A seal that came too late (table gone, truncated, rows already sealed): its objects are orphans.
+    /// A seal or a compaction that came too late (table gone, truncated, rows already sealed, segments compacted): its objects are orphans.
     Stale,
 }
 

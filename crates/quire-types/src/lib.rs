@@ -27,10 +27,16 @@ mod manifest;
 pub use manifest::{ColumnStats, PageMeta, RowGroupMeta, RowIds, SegmentMeta};
 
 mod commit;
-pub use commit::{Commit, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableWrite};
+pub use commit::{Commit, Compact, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableWrite};
+
+mod row_set;
+pub use row_set::RowSet;
+
+mod delta;
+pub use delta::{Delta, DeltaMeta};
 
 mod view;
-pub use view::{Change, DeltaMeta, TableView, View};
+pub use view::{Change, TableView, View};
 
 mod page_source;
 pub use page_source::{PageError, PageRead, PageSource};

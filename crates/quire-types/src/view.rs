@@ -1,9 +1,8 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use roaring::RoaringTreemap;
+use imbl::OrdMap;
 
-use crate::{Catalog, CatalogChange, Lsn, RowId, SegmentId, SegmentMeta, TableId};
+use crate::{Catalog, CatalogChange, Delta, DeltaMeta, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId};
 
 /// What a log entry did, in the order it did it: the unit that a state machine persists and that a compute
 /// node is told. Applying the same changes to the same [`View`] gives the same view everywhere.
@@ -45,6 +44,13 @@ pub enum Change {
         /// Their ids, ascending.
         rows: Vec<RowId>,
     },
+    /// Deleted rows that are in no segment and no delta batch any more: a seal or a compaction left them out.
+    RowsPurged {
+        /// The table.
+        table: TableId,
+        /// Their ids.
+        rows: RowSet,
+    },
     /// The next row id that the table will hand out: every visible row is below it.
     RowLimit {
         /// The table.
@@ -52,21 +58,6 @@ pub enum Change {
         /// One past the last row id handed out.
         next: RowId,
     },
-}
-
-/// One batch of the delta: the rows of one commit, immutable, fetched by (table, first row id).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaMeta {
-    /// Row id of its first row; the others follow without gap.
-    pub first: RowId,
-    /// Rows.
-    pub rows: u64,
-    /// Bytes of the Arrow IPC stream.
-    pub bytes: u64,
-    /// The table version whose schema the stream has.
-    pub version: u64,
-    /// The commit.
-    pub lsn: Lsn,
 }
 
 /// Everything a reader may see at one LSN. Immutable and cheap to clone; an old view stays readable.
@@ -77,25 +68,26 @@ pub struct View {
     /// Definitions.
     pub catalog: Arc<Catalog>,
     /// Rows, for each table of the catalog.
-    pub tables: BTreeMap<TableId, Arc<TableView>>,
+    pub tables: OrdMap<TableId, Arc<TableView>>,
 }
 
-/// One table's rows: segments and delta, less the deleted ones.
+/// One table's rows: segments and delta, less the deleted ones. Cheap to clone, and cheap to change after that: each commit makes a
+/// new one while readers keep the old.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableView {
     /// One past the last row id handed out.
     pub next_row_id: RowId,
     /// The manifest, in the order segments joined.
-    pub segments: Vec<Arc<SegmentMeta>>,
+    pub segments: Arc<Vec<Arc<SegmentMeta>>>,
     /// Delta batches by ascending row id.
-    pub delta: Vec<DeltaMeta>,
-    /// Deleted rows that may still be in segments or delta.
-    pub deleted: Arc<RoaringTreemap>,
+    pub delta: Delta,
+    /// Deleted rows that are still in segments or delta.
+    pub deleted: RowSet,
 }
 
 impl Default for View {
     fn default() -> Self {
-        View { lsn: Lsn(0), catalog: Arc::new(Catalog::initial()), tables: BTreeMap::new() }
+        View { lsn: Lsn(0), catalog: Arc::new(Catalog::initial()), tables: OrdMap::new() }
     }
 }
 
@@ -108,12 +100,12 @@ impl TableView {
 
     /// Rows in the delta.
     pub fn delta_rows(&self) -> u64 {
-        self.delta.iter().map(|d| d.rows).sum()
+        self.delta.rows()
     }
 
     /// Bytes in the delta, as Arrow IPC.
     pub fn delta_bytes(&self) -> u64 {
-        self.delta.iter().map(|d| d.bytes).sum()
+        self.delta.bytes()
     }
 }
 
@@ -145,13 +137,13 @@ impl View {
                 *table = TableView { next_row_id: table.next_row_id, ..TableView::default() };
             }
             Change::DeltaAdded { table, delta } => self.table_mut(*table).delta.push(*delta),
-            Change::DeltaSealed { table, first, end } => self.table_mut(*table).delta.retain(|d| d.first < *first || d.first >= *end),
-            Change::SegmentAdded(segment) => self.table_mut(segment.table).segments.push(segment.clone()),
-            Change::SegmentRemoved { table, segment } => self.table_mut(*table).segments.retain(|s| s.id != *segment),
-            Change::RowsDeleted { table, rows } => {
-                let deleted = Arc::make_mut(&mut self.table_mut(*table).deleted);
-                deleted.extend(rows.iter().map(|r| r.0));
+            Change::DeltaSealed { table, first, end } => self.table_mut(*table).delta.remove(*first, *end),
+            Change::SegmentAdded(segment) => Arc::make_mut(&mut self.table_mut(segment.table).segments).push(segment.clone()),
+            Change::SegmentRemoved { table, segment } => {
+                Arc::make_mut(&mut self.table_mut(*table).segments).retain(|s| s.id != *segment);
             }
+            Change::RowsDeleted { table, rows } => self.table_mut(*table).deleted.extend(rows.iter().copied()),
+            Change::RowsPurged { table, rows } => self.table_mut(*table).deleted.remove(rows),
             Change::RowLimit { table, next } => self.table_mut(*table).next_row_id = *next,
         }
     }
@@ -178,7 +170,7 @@ impl View {
             changes.extend(rows.segments.iter().cloned().map(Change::SegmentAdded));
             changes.extend(rows.delta.iter().map(|&delta| Change::DeltaAdded { table, delta }));
             if !rows.deleted.is_empty() {
-                changes.push(Change::RowsDeleted { table, rows: rows.deleted.iter().map(RowId).collect() });
+                changes.push(Change::RowsDeleted { table, rows: rows.deleted.iter().collect() });
             }
         }
         changes

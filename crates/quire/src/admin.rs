@@ -57,9 +57,11 @@ fn print(nodes: &[Node]) {
         "lag",
         "tables",
         "segments",
+        "to merge",
         "in object store",
         "delta rows",
         "delta",
+        "deleted rows",
     ]);
     for node in nodes {
         let Some(status) = &node.status else {
@@ -75,9 +77,11 @@ fn print(nodes: &[Node]) {
             node.lag.map(|l| l.to_string()).unwrap_or_default(),
             status.tables.to_string(),
             status.segments.to_string(),
+            status.small_segments.to_string(),
             ByteSize(status.object_bytes).to_string(),
             status.delta_rows.to_string(),
             ByteSize(status.delta_bytes).to_string(),
+            status.deleted_rows.to_string(),
         ]);
     }
     println!("{table}");

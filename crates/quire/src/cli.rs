@@ -63,6 +63,8 @@ pub(crate) struct Dev {
     #[command(flatten)]
     pub(crate) seal: Seal,
     #[command(flatten)]
+    pub(crate) upkeep: Upkeep,
+    #[command(flatten)]
     pub(crate) memory: ComputeMemory,
     /// Encoded pages kept on each node's disk
     #[arg(long, env = "QUIRE_CACHE_DISK", value_name = "SIZE", default_value = "20GiB")]
@@ -97,6 +99,8 @@ pub(crate) struct Storage {
     pub(crate) cache_disk: ByteSize,
     #[command(flatten)]
     pub(crate) seal: Seal,
+    #[command(flatten)]
+    pub(crate) upkeep: Upkeep,
 }
 
 /// When rows of the log become segments.
@@ -108,6 +112,26 @@ pub(crate) struct Seal {
     /// Time after which rows become a segment, however few they are
     #[arg(long, env = "QUIRE_SEAL_AGE", value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) seal_age: Duration,
+}
+
+/// What storage keeps, and when commits wait for it.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Upkeep {
+    /// Time for which snapshots can be read: rows and segments that no new snapshot names are removed after it
+    #[arg(long, env = "QUIRE_RETENTION", value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(crate) retention: Duration,
+    /// Age at which an object that was uploaded and never committed is removed; no transaction may load rows and stay open for longer
+    #[arg(long, env = "QUIRE_ORPHAN_AGE", value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub(crate) orphan_age: Duration,
+    /// Rows of one table that wait to become a segment; above it commits to the table slow down
+    #[arg(long, env = "QUIRE_DELTA_ROWS_MAX", value_name = "N", default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) delta_rows_max: u64,
+    /// Bytes of the same
+    #[arg(long, env = "QUIRE_DELTA_SIZE_MAX", value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) delta_size_max: ByteSize,
+    /// Segments of one table that wait to be merged; above it commits to the table slow down
+    #[arg(long, env = "QUIRE_SMALL_SEGMENTS_MAX", value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) small_segments_max: u64,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use quire_kit::{Shutdown, clock, telemetry};
-use quire_storage::StorageOptions;
+use quire_storage::{CompactOptions, StorageOptions};
 use quire_types::NodeId;
 
 use crate::cli::Dev;
@@ -99,6 +99,9 @@ fn storage_options(args: &Dev, data_dir: &Path) -> anyhow::Result<Vec<StorageOpt
         object_store: object_store.clone(),
         cache_disk_bytes: args.cache_disk.as_u64(),
         seal: storage::seal_options(args.seal),
+        compact: CompactOptions::default(),
+        keep: storage::keep_options(args.upkeep),
+        pressure: storage::pressure_options(args.upkeep),
     });
     Ok(options.collect())
 }

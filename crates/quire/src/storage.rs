@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use quire_kit::{Backoff, Shutdown, telemetry};
-use quire_storage::{SealOptions, StorageError, StorageNode, StorageOptions};
+use quire_storage::{CompactOptions, KeepOptions, PressureOptions, SealOptions, StorageError, StorageNode, StorageOptions};
 
-use crate::cli::{Seal, Storage};
+use crate::cli::{Seal, Storage, Upkeep};
 use crate::{http, life};
 
 /// Between the end of a node whose log has failed and its next start.
@@ -94,6 +94,19 @@ pub(crate) fn seal_options(seal: Seal) -> SealOptions {
     SealOptions { rows_max: seal.seal_rows, age_max: seal.seal_age, ..SealOptions::default() }
 }
 
+pub(crate) fn keep_options(upkeep: Upkeep) -> KeepOptions {
+    KeepOptions { retention: upkeep.retention, orphan_age: upkeep.orphan_age }
+}
+
+pub(crate) fn pressure_options(upkeep: Upkeep) -> PressureOptions {
+    PressureOptions {
+        delta_rows_max: upkeep.delta_rows_max,
+        delta_bytes_max: upkeep.delta_size_max.as_u64(),
+        small_segments_max: upkeep.small_segments_max,
+        ..PressureOptions::default()
+    }
+}
+
 fn options(args: Storage) -> anyhow::Result<StorageOptions> {
     let count = args.peers.len();
     let peers: BTreeMap<_, _> = args.peers.into_iter().collect();
@@ -110,5 +123,8 @@ fn options(args: Storage) -> anyhow::Result<StorageOptions> {
         object_store: args.object_store,
         cache_disk_bytes: args.cache_disk.as_u64(),
         seal: seal_options(args.seal),
+        compact: CompactOptions::default(),
+        keep: keep_options(args.upkeep),
+        pressure: pressure_options(args.upkeep),
     })
 }

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Isolation, KeyAssert,
-    LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta,
-    SqlType, TableDef, TableId, TableWrite, Term, TxnId, ViewDef,
+    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, Compact, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Isolation,
+    KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal,
+    SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId, ViewDef,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -103,8 +103,11 @@ fn log_entries_round_trip() {
             all_keys: true,
         }],
     };
-    let seal = Seal { table: TableId(1), version: 2, first: RowId(3), end: RowId(4), segments: vec![segment()] };
-    for entry in [LogEntry::Commit(commit), LogEntry::Seal(seal)] {
+    let dropped: RowSet = [3, 70_000, 1 << 40].map(RowId).into_iter().collect();
+    let seal = Seal { table: TableId(1), version: 2, first: RowId(3), end: RowId(4), segments: vec![segment()], dropped: dropped.clone() };
+    let compact = Compact { table: TableId(1), inputs: vec![SegmentId(1), SegmentId(u64::MAX)], outputs: vec![segment()], dropped };
+    let vanished = Compact { outputs: vec![], dropped: RowSet::default(), ..compact.clone() };
+    for entry in [LogEntry::Commit(commit), LogEntry::Seal(seal), LogEntry::Compact(compact), LogEntry::Compact(vanished)] {
         assert_eq!(decode_entry(encode_entry(&entry)), Ok(entry));
     }
 }
@@ -135,6 +138,7 @@ fn outcomes_and_changes_round_trip() {
         Change::SegmentAdded(Arc::new(segment())),
         Change::SegmentRemoved { table: table_id, segment: SegmentId(9) },
         Change::RowsDeleted { table: table_id, rows: vec![RowId(1), RowId(1 << 40)] },
+        Change::RowsPurged { table: table_id, rows: [RowId(1), RowId(1 << 40)].into_iter().collect() },
         Change::RowLimit { table: table_id, next: RowId(77) },
     ];
     for change in changes {

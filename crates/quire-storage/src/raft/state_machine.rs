@@ -22,14 +22,12 @@ use super::codec::{decode, encode};
 use super::{Group, Proposal, Reply};
 use crate::persist;
 use crate::replica::Published;
+use crate::retired::RetiredSegments;
 use crate::store::{Family, OrderedStore, Write};
 
 const APPLIED: &[u8] = b"applied";
 /// What a state machine's snapshot holds: not the log, which each node has of its own.
 const SNAPSHOT_FAMILIES: [Family; 2] = [Family::State, Family::Delta];
-
-/// Delta rows that were sealed, truncated or dropped stay readable for so long, for statements and transactions on older snapshots.
-const RETIRED_KEPT: Duration = Duration::from_secs(600);
 
 /// How far the state machine has come; written in the same batch as what the entries did.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -43,25 +41,36 @@ struct Applied {
 pub(crate) struct StateMachine {
     store: Arc<dyn OrderedStore>,
     state: State,
+    index: persist::Index,
     applied: Applied,
     published: Arc<Published>,
     /// The last snapshot made or received, for followers that are too far behind.
     snapshot: Arc<Mutex<Option<SnapshotOf<Group, Bytes>>>>,
     /// Delta rows that no new snapshot names, oldest first: (since when, table, below this row id).
     retired: VecDeque<(Instant, TableId, RowId)>,
+    /// Such delta rows stay readable for so long, for statements and transactions on older snapshots.
+    retention: Duration,
+    /// Segments that no new snapshot names.
+    retired_segments: Arc<RetiredSegments>,
 }
 
 impl StateMachine {
     /// The replica as the store has it.
-    pub(crate) fn load(store: Arc<dyn OrderedStore>, published: Arc<Published>) -> Result<StateMachine, persist::LoadError> {
+    pub(crate) fn load(
+        store: Arc<dyn OrderedStore>,
+        published: Arc<Published>,
+        retention: Duration,
+        retired_segments: Arc<RetiredSegments>,
+    ) -> Result<StateMachine, persist::LoadError> {
         let applied = match store.get(Family::Meta, APPLIED)? {
             Some(bytes) => decode::<Applied>(&bytes).map_err(|_| persist::LoadError::Damaged("applied position"))?,
             None => Applied::default(),
         };
-        let state = persist::load(store.as_ref())?;
+        let (state, index) = persist::load(store.as_ref())?;
         published.reset(state.view().clone(), applied.log_name.clone());
         persist::remove_orphans(store.as_ref(), &state)?;
-        Ok(StateMachine { store, state, applied, published, snapshot: Arc::default(), retired: VecDeque::new() })
+        let (snapshot, retired) = (Arc::default(), VecDeque::new());
+        Ok(StateMachine { store, state, index, applied, published, snapshot, retired, retention, retired_segments })
     }
 
     /// Decides what an entry does, writes it down, shows it.
@@ -86,23 +95,24 @@ impl StateMachine {
             EntryPayload::Normal(Proposal::Entry(bytes)) => match decode_entry(bytes) {
                 Err(malformed) => Reply(Some(Outcome::Refused(malformed.to_string()))),
                 Ok(entry) => {
-                    let before = self.state.view().lsn;
+                    let before = self.state.view().clone();
                     let applied = self.state.apply(entry);
                     let outcome = applied.outcome.clone();
                     // Also when nothing changed: what was committed at an LSN is certified against snapshots of that LSN.
-                    if self.state.view().lsn != before {
+                    if self.state.view().lsn != before.lsn {
                         let now = clock::now();
                         let retired = persist::retired(&applied.changes, self.state.view());
                         self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
+                        self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
                         told = Some(applied.changes.clone());
                     }
-                    writes = persist::writes(self.store.as_ref(), self.state.view().lsn, applied)?;
+                    writes = persist::writes(&mut self.index, self.state.view(), applied);
                     Reply(Some(outcome))
                 }
             },
         };
         while let Some((since, table, below)) = self.retired.front().copied()
-            && since.elapsed() > RETIRED_KEPT
+            && since.elapsed() > self.retention
         {
             writes.push(persist::clear_delta(table, below));
             self.retired.pop_front();
@@ -160,7 +170,9 @@ impl RaftStateMachine<Group> for StateMachine {
         let store = self.store.clone();
         quire_kit::task::blocking(move || store.sync()).await?;
         self.applied = applied;
-        self.state = persist::load(self.store.as_ref()).map_err(io::Error::other)?;
+        (self.state, self.index) = persist::load(self.store.as_ref()).map_err(io::Error::other)?;
+        // What left the manifest between the two states was not seen.
+        self.retired_segments.begin_again(clock::now());
         self.published.reset(self.state.view().clone(), self.applied.log_name.clone());
         *self.snapshot.lock() = Some(Snapshot { meta: meta.clone(), snapshot });
         Ok(())

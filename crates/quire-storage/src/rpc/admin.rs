@@ -8,6 +8,7 @@ use quire_proto::v1;
 use tonic::{Request, Response, Status};
 
 use crate::replica::Replica;
+use crate::report::Sizes;
 
 /// Administration.
 #[derive(Clone)]
@@ -22,7 +23,7 @@ impl v1::admin_server::Admin for AdminService {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         let metrics = self.replica.raft().metrics().borrow_watched().clone();
         let view = self.replica.view();
-        let rows = || view.tables.values();
+        let sizes = Sizes::of(&view);
         let members = metrics.membership_config.nodes().map(|(id, node)| {
             let role = match metrics.current_leader {
                 Some(leader) if leader == *id => "leader",
@@ -44,10 +45,13 @@ impl v1::admin_server::Admin for AdminService {
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |l| l.index),
             members: members.collect(),
-            segments: rows().map(|t| t.segments.len() as u64).sum(),
-            object_bytes: rows().flat_map(|t| t.segments.iter().map(|s| s.bytes)).sum(),
-            delta_rows: rows().map(|t| t.delta_rows()).sum(),
-            delta_bytes: rows().map(|t| t.delta_bytes()).sum(),
+            segments: sizes.segments,
+            object_bytes: sizes.segment_bytes,
+            delta_rows: sizes.delta_rows,
+            delta_bytes: sizes.delta_bytes,
+            small_segments: sizes.small_segments,
+            deleted_rows: sizes.deleted_rows,
+            live_bytes: sizes.live_bytes,
             tables: view.catalog.tables.len() as u64,
             object_store: self.object_store.clone(),
         }))

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use futures::Stream;
 use quire_kit::clock;
+use quire_objects::{ObjectError, Objects};
 use quire_proto::v1;
-use quire_types::{Change, Commit, LogEntry, Lsn, Outcome, RowId, TableId};
-use tokio::sync::Semaphore;
+use quire_types::{Change, Commit, LogEntry, Lsn, Outcome, RowId, SegmentMeta, TableId};
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 use tonic::{Request, Response, Status};
 
 use super::propose_status;
+use crate::pressure::{self, PressureOptions};
 use crate::replica::{Replica, Since};
 use crate::space::Space;
 
@@ -33,12 +35,25 @@ type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct StorageService {
     replica: Arc<Replica>,
     proposals: Arc<Semaphore>,
-    space: Arc<Space>,
+    guards: Guards,
+}
+
+/// What stands before the log.
+#[derive(Clone)]
+pub(crate) struct Guards {
+    /// Room on this node's disk.
+    pub(crate) space: Arc<Space>,
+    /// When commits wait.
+    pub(crate) pressure: PressureOptions,
+    /// Where uploaded segments are.
+    pub(crate) objects: Objects,
+    /// Held for reading while a commit names uploaded segments; see `collect`.
+    pub(crate) uploads: Arc<RwLock<()>>,
 }
 
 impl StorageService {
-    pub(crate) fn new(replica: Arc<Replica>, space: Space) -> StorageService {
-        StorageService { replica, proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)), space: Arc::new(space) }
+    pub(crate) fn new(replica: Arc<Replica>, guards: Guards) -> StorageService {
+        StorageService { replica, proposals: Arc::new(Semaphore::new(PROPOSALS_MAX)), guards }
     }
 
     async fn take_snapshot(&self, request: v1::SnapshotRequest) -> Result<Since, Status> {
@@ -58,9 +73,44 @@ impl StorageService {
         if bytes > COMMIT_BYTES_MAX {
             return Err(Status::out_of_range(format!("a commit of {bytes} bytes is larger than {COMMIT_BYTES_MAX}")));
         }
-        self.space.check().map_err(Status::resource_exhausted)?;
+        self.replica.check_leads().map_err(propose_status)?;
+        self.guards.space.check().map_err(Status::resource_exhausted)?;
+        let delay = pressure::delay(&self.replica.view(), &commit, &self.guards.pressure);
+        if !delay.is_zero() {
+            metrics::counter!("quire_storage_delayed_commits_total").increment(1);
+            metrics::histogram!("quire_storage_commit_delay_seconds").record(delay.as_secs_f64());
+            clock::sleep(delay).await;
+        }
+        let brought: u64 = commit.writes.iter().map(|w| w.rows.len() as u64 + w.segments.iter().map(|s| s.bytes).sum::<u64>()).sum();
+        let _kept = self.keep_uploads(&commit).await?;
         let _permit = self.proposals.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
-        self.replica.propose(LogEntry::Commit(commit)).await.map_err(propose_status)
+        let outcome = self.replica.propose(LogEntry::Commit(commit)).await.map_err(propose_status)?;
+        if outcome.committed().is_some() {
+            metrics::counter!("quire_storage_committed_bytes_total").increment(brought);
+        }
+        Ok(outcome)
+    }
+
+    /// Sees to it that the segments which a commit brings are there, and stay until it is decided: a transaction may have uploaded them
+    /// so long ago that they were taken for orphans.
+    async fn keep_uploads(&self, commit: &Commit) -> Result<Option<RwLockReadGuard<'_, ()>>, Status> {
+        let segments = commit.writes.iter().flat_map(|w| &w.segments);
+        let keys: Vec<String> = segments.map(|s| SegmentMeta::object_key(s.table, s.id, s.term)).collect();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.guards.uploads.read().await;
+        let heads = keys.into_iter().map(|key| {
+            let objects = self.guards.objects.clone();
+            async move { objects.head(&key).await }
+        });
+        match futures::future::try_join_all(heads).await {
+            Ok(_) => Ok(Some(kept)),
+            Err(ObjectError::NotFound { key }) => Err(Status::invalid_argument(format!(
+                "uploaded rows are gone ({key}): the transaction was open for longer than such rows are kept"
+            ))),
+            Err(error) => Err(Status::unavailable(format!("cannot look for uploaded rows: {error}"))),
+        }
     }
 }
 

@@ -7,50 +7,54 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use bytes::Bytes;
-use quire_segment::EncodeOptions;
-use quire_types::{DeltaMeta, FIELD_COLUMN_ID, ROW_ID_FIELD, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, Term};
+use quire_types::{DeltaMeta, FIELD_COLUMN_ID, RowSet, SegmentMeta, TableDef, Term};
 
 use super::SealError;
+use crate::rewrite;
+
+/// What one seal writes.
+pub(crate) struct Encoded {
+    /// Segments with their objects.
+    pub(crate) segments: Vec<(SegmentMeta, Bytes)>,
+    /// Deleted rows, which are in none of them.
+    pub(crate) dropped: RowSet,
+}
 
 /// Sorts the rows of all batches together by the clustering key and encodes them, a full segment at a time.
-/// Each row keeps its id, in the hidden column.
-pub(super) fn encode(
+/// Each row keeps its id, in the hidden column; deleted ones are left out.
+pub(crate) fn encode(
     def: &TableDef,
     batches: &[(DeltaMeta, Bytes)],
+    deleted: &RowSet,
     term: Term,
-    mut segment_id: impl FnMut() -> u64,
-) -> Result<Vec<(SegmentMeta, Bytes)>, SealError> {
-    let failed = |error: &dyn std::fmt::Display| SealError::Encode { table: def.id, reason: error.to_string() };
-    let schema = with_row_ids(&def.arrow_schema());
-    let mut decoded = Vec::new();
+    segment_id: impl FnMut() -> u64,
+) -> Result<Encoded, SealError> {
+    let failed = |reason: String| SealError::Encode { table: def.id, reason };
+    let schema = rewrite::with_row_ids(&def.arrow_schema());
+    let (mut decoded, mut dropped) = (Vec::new(), RowSet::default());
     for (delta, bytes) in batches {
-        decode(def, &schema, delta, bytes, &mut decoded)?;
+        decode(def, &schema, delta, bytes, deleted, &mut dropped, &mut decoded)?;
     }
-    let rows = concat_batches(&schema, &decoded).map_err(|e| failed(&e))?;
+    let rows = concat_batches(&schema, &decoded).map_err(|e| failed(e.to_string()))?;
     drop(decoded);
-    let (rows, _) = quire_segment::sort_by_clustering(def, rows).map_err(|e| failed(&e))?;
-    let mut segments = Vec::new();
-    for start in (0..rows.num_rows()).step_by(SEGMENT_ROWS) {
-        let part = rows.slice(start, SEGMENT_ROWS.min(rows.num_rows() - start));
-        let encoded =
-            quire_segment::encode(def, &part, SegmentId(segment_id()), EncodeOptions { row_ids: true }).map_err(|e| failed(&e))?;
-        segments.push((SegmentMeta { term, ..encoded.meta }, encoded.bytes));
-    }
-    Ok(segments)
+    let segments = rewrite::encode(def, rows, term, segment_id).map_err(|e| failed(e.to_string()))?;
+    Ok(Encoded { segments, dropped })
 }
 
-fn with_row_ids(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(ROW_ID_FIELD, DataType::Int64, false)));
-    Arc::new(Schema::new(fields))
-}
-
-/// Appends the rows of one delta batch to `out`, in the present order of columns, with their ids.
-fn decode(def: &TableDef, schema: &SchemaRef, delta: &DeltaMeta, bytes: &Bytes, out: &mut Vec<RecordBatch>) -> Result<(), SealError> {
+/// Appends the rows of one delta batch that are not deleted to `out`, in the present order of columns, with their ids.
+fn decode(
+    def: &TableDef,
+    schema: &SchemaRef,
+    delta: &DeltaMeta,
+    bytes: &Bytes,
+    deleted: &RowSet,
+    dropped: &mut RowSet,
+    out: &mut Vec<RecordBatch>,
+) -> Result<(), SealError> {
     let failed = |reason: String| SealError::Decode { table: def.id, first: delta.first, reason };
     // the decoder panics on some malformed streams, and one bad batch must not end the sealing of all tables
     let read = catch_unwind(AssertUnwindSafe(|| read_stream(bytes)));
@@ -62,7 +66,8 @@ fn decode(def: &TableDef, schema: &SchemaRef, delta: &DeltaMeta, bytes: &Bytes, 
         let end = next + batch.num_rows() as u64;
         arrays.push(Arc::new(Int64Array::from_iter_values((next..end).map(|id| id as i64))));
         next = end;
-        out.push(RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?);
+        let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?;
+        out.push(rewrite::without_deleted(batch, deleted, dropped).map_err(|e| failed(e.to_string()))?);
     }
     if next != delta.first.0 + delta.rows {
         return Err(failed(format!("{} rows announced, {} there", delta.rows, next - delta.first.0)));

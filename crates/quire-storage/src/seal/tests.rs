@@ -3,8 +3,9 @@
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::Int64Type;
 use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
 use quire_segment::{Footer, decode};
-use quire_types::{ColumnDef, ColumnId, Lsn, ROW_ID_COLUMN, RowIds, SchemaId, SqlType};
+use quire_types::{ColumnDef, ColumnId, Lsn, ROW_ID_COLUMN, RowIds, SchemaId, SegmentMeta, SqlType};
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn column(meta: &SegmentMeta, bytes: &Bytes, column: ColumnId, ty: SqlType) -> a
 fn rows_are_sorted_together_and_keep_their_ids() {
     let def = table();
     let batches = [delta(&def, 100, &[30, 10]), delta(&def, 102, &[20]), delta(&def, 110, &[5, 40])];
-    let segments = rows::encode(&def, &batches, Term(3), || 77).unwrap();
+    let segments = rows::encode(&def, &batches, &RowSet::default(), Term(3), || 77).unwrap().segments;
     let [(meta, bytes)] = segments.as_slice() else { panic!("{} segments", segments.len()) };
     assert_eq!((meta.id.0, meta.term, meta.rows, meta.bytes), (77, Term(3), 5, bytes.len() as u64));
     assert_eq!((meta.row_ids, meta.row_id_min, meta.row_id_max), (RowIds::Column, RowId(100), RowId(111)));
@@ -56,12 +57,26 @@ fn rows_are_sorted_together_and_keep_their_ids() {
 }
 
 #[test]
+fn deleted_rows_are_left_out_and_named() {
+    let def = table();
+    let batches = [delta(&def, 100, &[30, 10]), delta(&def, 102, &[20])];
+    let deleted = |rows: &[u64]| rows.iter().map(|row| RowId(*row)).collect::<RowSet>();
+    let encoded = rows::encode(&def, &batches, &deleted(&[7, 101, 103]), Term(3), || 77).unwrap();
+    assert_eq!(encoded.dropped, deleted(&[101]));
+    let (meta, bytes) = &encoded.segments[0];
+    let ids = column(meta, bytes, ROW_ID_COLUMN, SqlType::Int8);
+    assert_eq!(ids.as_primitive::<Int64Type>().values().to_vec(), [102, 100]);
+    let all = rows::encode(&def, &batches, &deleted(&[100, 101, 102]), Term(3), || 77).unwrap();
+    assert_eq!((all.segments.len(), all.dropped), (0, deleted(&[100, 101, 102])));
+}
+
+#[test]
 fn renamed_and_reordered_columns_are_found_by_id() {
     let old = table();
     let mut def = table();
     def.columns.swap(0, 1);
     def.columns[0].name = "renamed".to_string();
-    let segments = rows::encode(&def, &[delta(&old, 1, &[2, 1])], Term(1), || 1).unwrap();
+    let segments = rows::encode(&def, &[delta(&old, 1, &[2, 1])], &RowSet::default(), Term(1), || 1).unwrap().segments;
     let keys = column(&segments[0].0, &segments[0].1, ColumnId(1), SqlType::Int8);
     assert_eq!(keys.as_primitive::<Int64Type>().values().to_vec(), [1, 2]);
 }
@@ -71,43 +86,46 @@ fn other_columns_and_broken_batches_are_refused() {
     let old = table();
     let mut wider = table();
     wider.columns.push(ColumnDef { id: ColumnId(3), name: "new".to_string(), ty: SqlType::Int4, nullable: true, default: None });
-    let refused = rows::encode(&wider, &[delta(&old, 1, &[1])], Term(1), || 1);
+    let refused = rows::encode(&wider, &[delta(&old, 1, &[1])], &RowSet::default(), Term(1), || 1);
     assert!(matches!(refused, Err(SealError::Columns { first: RowId(1), .. })));
     let mut retyped = table();
     retyped.columns[0].ty = SqlType::Int4;
-    assert!(matches!(rows::encode(&retyped, &[delta(&old, 1, &[1])], Term(1), || 1), Err(SealError::Columns { .. })));
+    assert!(matches!(rows::encode(&retyped, &[delta(&old, 1, &[1])], &RowSet::default(), Term(1), || 1), Err(SealError::Columns { .. })));
     let (meta, bytes) = delta(&old, 1, &[1, 2, 3]);
     for broken in [Bytes::new(), bytes.slice(..bytes.len() / 2), Bytes::from_static(b"garbage that is no stream")] {
-        assert!(matches!(rows::encode(&old, &[(meta, broken)], Term(1), || 1), Err(SealError::Decode { .. })));
+        assert!(matches!(rows::encode(&old, &[(meta, broken)], &RowSet::default(), Term(1), || 1), Err(SealError::Decode { .. })));
     }
     let miscounted = DeltaMeta { rows: 4, ..meta };
-    assert!(matches!(rows::encode(&old, &[(miscounted, bytes)], Term(1), || 1), Err(SealError::Decode { .. })));
+    assert!(matches!(rows::encode(&old, &[(miscounted, bytes)], &RowSet::default(), Term(1), || 1), Err(SealError::Decode { .. })));
 }
 
 fn view(delta: &[(u64, u64, u64)]) -> TableView {
     let metas = delta.iter().map(|&(first, rows, bytes)| DeltaMeta { first: RowId(first), rows, bytes, version: 1, lsn: Lsn(1) });
-    let delta: Vec<_> = metas.collect();
-    TableView { next_row_id: RowId(delta.last().map_or(0, |d| d.first.0 + d.rows)), delta, ..TableView::default() }
+    let next = delta.last().map_or(0, |(first, rows, _)| first + rows);
+    TableView { next_row_id: RowId(next), delta: metas.collect(), ..TableView::default() }
 }
 
 #[test]
-fn a_delta_is_due_by_rows_bytes_or_age() {
-    let options = SealOptions { rows_max: 10, bytes_max: 100, age_max: Duration::from_secs(60), tick: Duration::ZERO };
+fn a_delta_is_due_by_rows_bytes_batches_or_age() {
+    let options = SealOptions { rows_max: 10, bytes_max: 100, batches_max: 3, age_max: Duration::from_secs(60), tick: Duration::ZERO };
     let minute = Some(Duration::from_secs(60));
     assert!(!due(&view(&[]), minute, &options));
     assert!(!due(&view(&[(0, 9, 99)]), Some(Duration::from_secs(59)), &options));
     assert!(due(&view(&[(0, 5, 1), (5, 5, 1)]), None, &options));
     assert!(due(&view(&[(0, 1, 50), (1, 1, 50)]), None, &options));
     assert!(due(&view(&[(0, 1, 1)]), minute, &options));
+    assert!(!due(&view(&[(0, 1, 1), (1, 1, 1)]), None, &options));
+    assert!(due(&view(&[(0, 1, 1), (1, 1, 1), (2, 1, 1)]), None, &options));
 }
 
 #[test]
 fn a_seal_takes_about_one_segment() {
     let rows = SEGMENT_ROWS as u64;
+    let choose = |delta: &[(u64, u64, u64)]| choose(view(delta).delta.iter().copied());
     assert_eq!(choose(&[]).len(), 0);
-    assert_eq!(choose(&view(&[(0, 2 * rows, 1), (2 * rows, 1, 1)]).delta).len(), 1);
-    assert_eq!(choose(&view(&[(0, rows / 2, 1), (rows / 2, rows / 2, 1), (rows, 1, 1)]).delta).len(), 2);
-    assert_eq!(choose(&view(&[(0, 1, SEAL_BYTES_MAX), (1, 1, 1)]).delta).len(), 1);
+    assert_eq!(choose(&[(0, 2 * rows, 1), (2 * rows, 1, 1)]).len(), 1);
+    assert_eq!(choose(&[(0, rows / 2, 1), (rows / 2, rows / 2, 1), (rows, 1, 1)]).len(), 2);
+    assert_eq!(choose(&[(0, 1, SEAL_BYTES_MAX), (1, 1, 1)]).len(), 1);
 }
 
 #[test]
