@@ -3,7 +3,10 @@
 mod cluster;
 mod copy;
 mod faults;
+mod hermitage;
+mod histories;
 mod psql;
 mod psql_golden;
 mod s3;
+mod transactions;
 mod wire;

@@ -17,6 +17,9 @@ impl State {
             Err(outcome) => return Some(outcome),
         };
         let catalog = catalog.as_ref().unwrap_or(&self.view().catalog);
+        if let Some(outcome) = self.reads_objection(commit, catalog) {
+            return Some(outcome);
+        }
         let mut seen = BTreeSet::new();
         commit.writes.iter().find_map(|write| {
             if !seen.insert(write.table) {
@@ -58,6 +61,10 @@ impl State {
         }
         if let Some(row) = write.deletes.iter().find(|row| **row >= rows.next_row_id) {
             return Some(Outcome::Refused(format!("row {row} of table {table} does not exist")));
+        }
+        // Who had locked a row meant it to stay as it was, also with FOR SHARE.
+        if let Some(outcome) = self.lock_objection(commit.snapshot, table, &write.deletes, true) {
+            return Some(outcome);
         }
         self.key_objection(commit, write)
     }

@@ -1,4 +1,4 @@
-use quire_types::{Lsn, Outcome, TableId, TxnId};
+use quire_types::{Lsn, Outcome, RowId, TableId, TxnId};
 
 /// What a replica writes down beside the changes, so that after a restart it decides as if there had been none.
 /// Each has a key of its own; a later record with the same key replaces the earlier one.
@@ -12,6 +12,8 @@ pub enum Record {
         next_outcome: u64,
         /// Keys claimed at or before this LSN have been forgotten.
         window_floor: Lsn,
+        /// Row locks of commits at or before this LSN have been forgotten.
+        locks_floor: Lsn,
     },
     /// The outcome of a transaction. Key: the number.
     Outcome {
@@ -39,6 +41,18 @@ pub enum Record {
         /// The last LSN forgotten.
         through: Lsn,
     },
+    /// Rows that the commit at `lsn` had locked. Key: the LSN.
+    Locks {
+        /// The commit.
+        lsn: Lsn,
+        /// (table, row, whether FOR SHARE only).
+        locks: Vec<(TableId, RowId, bool)>,
+    },
+    /// Locks of commits at or before this LSN are forgotten: delete them.
+    LocksTrimmed {
+        /// The last LSN forgotten.
+        through: Lsn,
+    },
     /// When a table was last written. Key: the table.
     Table {
         /// The table.
@@ -59,4 +73,6 @@ pub struct TableLsns {
     pub write: Lsn,
     /// The last bulk load, which claimed keys without naming them.
     pub all_keys: Lsn,
+    /// The last commit that had locked rows.
+    pub locks: Lsn,
 }

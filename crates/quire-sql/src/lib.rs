@@ -53,11 +53,18 @@ mod copy_in;
 pub use copy_in::CopyIn;
 
 mod keys;
+mod lock;
+mod lock_syntax;
+mod pile;
+mod reads;
+mod savepoint;
 mod txn;
+mod txn_functions;
 mod write;
 
 mod catalog;
 mod functions;
+mod point;
 mod scan_exec;
 mod session_functions;
 mod source;

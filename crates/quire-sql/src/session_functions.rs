@@ -16,7 +16,7 @@ use crate::catalog::ScopeCell;
 use crate::{SqlError, regtypes, system};
 
 /// From the session, the arguments as arrays, and how many rows they have.
-type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
+pub(crate) type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
 
 /// One of them: name, what it gives, and how.
 struct OfSession {
@@ -66,14 +66,19 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         }),
     ];
     for (name, returns, body) in functions {
-        let signature = Signature::one_of(
-            vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
-            Volatility::Volatile,
-        );
-        context.register_udf(ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature }));
+        context.register_udf(of_session(name, returns, cell, body));
     }
     context.register_udf(ScalarUDF::from(TypeOf { signature: Signature::any(1, Volatility::Stable) }));
     context.register_udf(ScalarUDF::from(ArrayOfQuery { signature: Signature::any(1, Volatility::Immutable) }));
+}
+
+/// One function more, which is at home elsewhere.
+pub(crate) fn of_session(name: &'static str, returns: DataType, cell: &Arc<ScopeCell>, body: Body) -> ScalarUDF {
+    let signature = Signature::one_of(
+        vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
+        Volatility::Volatile,
+    );
+    ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature })
 }
 
 fn repeat(value: Option<&str>, rows: usize) -> ArrayRef {

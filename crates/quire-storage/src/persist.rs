@@ -2,7 +2,7 @@
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
 //! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `p` position, `q` number → outcome,
-//! `r` LSN → keys, `s` table → LSNs of its last writes. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
+//! `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
 
 use std::collections::HashSet;
 
@@ -155,8 +155,9 @@ fn segment_key(store: &dyn OrderedStore, table: TableId, segment: SegmentId) -> 
 
 fn record_write(record: Record) -> Write {
     match record {
-        Record::Position { lsn, next_outcome, window_floor } => {
-            put(key(b'p', &[]), r::Record::Position(r::Position { lsn: lsn.0, next_outcome, window_floor: window_floor.0 }))
+        Record::Position { lsn, next_outcome, window_floor, locks_floor } => {
+            let position = r::Position { lsn: lsn.0, next_outcome, window_floor: window_floor.0, locks_floor: locks_floor.0 };
+            put(key(b'p', &[]), r::Record::Position(position))
         }
         Record::Outcome { number, txn_id, outcome } => {
             let txn_id = Bytes::copy_from_slice(&txn_id.0.to_be_bytes());
@@ -168,8 +169,13 @@ fn record_write(record: Record) -> Write {
             put(key(b'r', &[lsn.0]), r::Record::Keys(r::Keys { lsn: lsn.0, keys: keys.collect() }))
         }
         Record::KeysTrimmed { through } => Write::DeleteRange(Family::State, key(b'r', &[]), key(b'r', &[through.0 + 1])),
-        Record::Table { table, lsns } => {
-            let lsns = r::TableLsns { table: table.0, insert: lsns.insert.0, write: lsns.write.0, all_keys: lsns.all_keys.0 };
+        Record::Locks { lsn, locks } => {
+            let locks = locks.into_iter().map(|(table, row, shared)| r::Lock { table: table.0, row: row.0, shared });
+            put(key(b't', &[lsn.0]), r::Record::Locks(r::Locks { lsn: lsn.0, locks: locks.collect() }))
+        }
+        Record::LocksTrimmed { through } => Write::DeleteRange(Family::State, key(b't', &[]), key(b't', &[through.0 + 1])),
+        Record::Table { table, lsns: TableLsns { insert, write, all_keys, locks } } => {
+            let lsns = r::TableLsns { table: table.0, insert: insert.0, write: write.0, all_keys: all_keys.0, locks: locks.0 };
             put(key(b's', &[table.0.into()]), r::Record::Table(lsns))
         }
         Record::TableGone(table) => clear(b's', &[table.0.into()]),
@@ -186,7 +192,8 @@ pub(crate) fn load(store: &dyn OrderedStore) -> Result<State, LoadError> {
         match record.record.ok_or(LoadError::Damaged("empty state record"))? {
             r::Record::Change(change) => changes.push(change.try_into().map_err(damaged)?),
             r::Record::Position(p) => {
-                records.push(Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor: Lsn(p.window_floor) });
+                let (window_floor, locks_floor) = (Lsn(p.window_floor), Lsn(p.locks_floor));
+                records.push(Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor, locks_floor });
             }
             r::Record::Outcome(o) => {
                 let txn_id = <[u8; 16]>::try_from(o.txn_id.as_ref()).map_err(|_| LoadError::Damaged("transaction id"))?;
@@ -197,8 +204,13 @@ pub(crate) fn load(store: &dyn OrderedStore) -> Result<State, LoadError> {
                 let keys = k.keys.into_iter().map(|k| (TableId(k.table), k.constraint, k.hash)).collect();
                 records.push(Record::Keys { lsn: Lsn(k.lsn), keys });
             }
+            r::Record::Locks(l) => {
+                let locks = l.locks.into_iter().map(|l| (TableId(l.table), RowId(l.row), l.shared)).collect();
+                records.push(Record::Locks { lsn: Lsn(l.lsn), locks });
+            }
             r::Record::Table(t) => {
-                let lsns = TableLsns { insert: Lsn(t.insert), write: Lsn(t.write), all_keys: Lsn(t.all_keys) };
+                let (insert, write) = (Lsn(t.insert), Lsn(t.write));
+                let lsns = TableLsns { insert, write, all_keys: Lsn(t.all_keys), locks: Lsn(t.locks) };
                 records.push(Record::Table { table: TableId(t.table), lsns });
             }
         }

@@ -27,7 +27,7 @@ mod manifest;
 pub use manifest::{ColumnStats, PageMeta, RowGroupMeta, RowIds, SegmentMeta};
 
 mod commit;
-pub use commit::{Commit, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableWrite};
+pub use commit::{Commit, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableRead, TableWrite};
 
 mod view;
 pub use view::{Change, DeltaMeta, TableView, View};

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use quire_kit::clock::{self, Instant};
 use quire_log::State;
 use quire_proto::decode_entry;
-use quire_types::{Outcome, RowId, TableId};
+use quire_types::{Outcome, RowId, TableId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
@@ -62,6 +62,11 @@ impl StateMachine {
         published.reset(state.view().clone(), applied.log_name.clone());
         persist::remove_orphans(store.as_ref(), &state)?;
         Ok(StateMachine { store, state, applied, published, snapshot: Arc::default(), retired: VecDeque::new() })
+    }
+
+    /// What a transaction was told, while it is remembered.
+    pub(crate) fn outcome(&self, txn_id: TxnId) -> Option<Outcome> {
+        self.state.outcome(txn_id).cloned()
     }
 
     /// Decides what an entry does, writes it down, shows it.
