@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use futures::{SinkExt, pin_mut};
+use quire_tests::Random;
 use tokio_postgres::{Client, Error, NoTls};
 
-use crate::schedule::{Action, Random};
+use crate::schedule::Action;
 
 /// A statement gives an answer or an error by then, whatever has happened: the server's own limits are below.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
@@ -19,7 +20,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a client may be told when nodes die. Anything else is a bug.
-const EXPECTED: &[&str] = &["58030", "08007", "40001", "57P01", "57P03", "53300"];
+pub(crate) const EXPECTED: &[&str] = &["58030", "08007", "40001", "57P01", "57P03", "53300"];
 /// The one error that says "perhaps".
 const IN_DOUBT: &str = "08007";
 
@@ -96,7 +97,7 @@ pub(crate) async fn write(mut random: Random, client: u64, address: String, othe
             break;
         }
         let op = n * crate::CLIENTS + client;
-        let action = random.action();
+        let action = Action::any(&mut random);
         if connection.is_closed() {
             connection = connect(&address).await?;
         }

@@ -1,8 +1,6 @@
 //! What happens, by the seed.
 
-/// A stream of numbers: splitmix64. The same seed and stream give the same numbers on every machine, for ever.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+use quire_tests::Random;
 
 /// What is done to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,27 +31,10 @@ pub(crate) enum Action {
     Doubled(u64),
 }
 
-impl Random {
-    pub(crate) fn new(seed: u64, stream: u64) -> Random {
-        let mut random = Random(seed ^ stream.wrapping_mul(0xD6E8_FEB8_6659_FD93));
-        random.next();
-        random
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Both ends included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
-    }
-
-    pub(crate) fn fault(&mut self) -> Fault {
-        match self.between(0, 9) {
+impl Fault {
+    /// The next one.
+    pub(crate) fn any(random: &mut Random) -> Fault {
+        match random.between(0, 9) {
             0..=2 => Fault::KillLeader,
             3..=4 => Fault::KillFollower,
             5 => Fault::KillMajority,
@@ -62,17 +43,20 @@ impl Random {
             _ => Fault::KillEverything,
         }
     }
+}
 
-    pub(crate) fn action(&mut self) -> Action {
-        match self.between(0, 99) {
-            0..=29 => Action::Keyed(self.between(1, 3)),
-            30..=39 => Action::Keyed(self.between(10, 60)),
-            40..=69 => Action::Plain(self.between(1, 5)),
-            70..=79 => Action::Block(self.between(1, 10)),
-            80..=84 => Action::Undone(self.between(1, 10)),
-            85..=89 => Action::Copy(self.between(1, 500)),
-            90 => Action::Copy(self.between(70_000, 72_000)),
-            _ => Action::Doubled(self.between(1, 5)),
+impl Action {
+    /// The next one.
+    pub(crate) fn any(random: &mut Random) -> Action {
+        match random.between(0, 99) {
+            0..=29 => Action::Keyed(random.between(1, 3)),
+            30..=39 => Action::Keyed(random.between(10, 60)),
+            40..=69 => Action::Plain(random.between(1, 5)),
+            70..=79 => Action::Block(random.between(1, 10)),
+            80..=84 => Action::Undone(random.between(1, 10)),
+            85..=89 => Action::Copy(random.between(1, 500)),
+            90 => Action::Copy(random.between(70_000, 72_000)),
+            _ => Action::Doubled(random.between(1, 5)),
         }
     }
 }

@@ -33,4 +33,10 @@ mod http;
 mod logs;
 mod ports;
 
+mod random;
+pub use random::Random;
+
+pub mod history;
+pub mod workload;
+
 pub mod pg;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use quire_proto::v1;
-use quire_types::{Commit, Outcome};
+use quire_types::{Commit, Outcome, TxnId};
 use tonic::Status;
 
 use crate::client::StorageClient;
@@ -25,13 +26,7 @@ impl StorageClient {
     /// with the same `txn_id` tells what became of it; any other error says that nothing happened.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, ClientError> {
         let txn_id = commit.txn_id;
-        let log_id = match self.log_id() {
-            Some(log_id) => log_id,
-            None => {
-                self.snapshot().await?;
-                self.log_id().unwrap_or_default()
-            }
-        };
+        let log_id = self.known_log_id().await?;
         let request = v1::CommitRequest { log_id, commit: Some(v1::Commit::from(&commit)) };
         drop(commit);
         let bytes = request.encoded_len();
@@ -55,6 +50,35 @@ impl StorageClient {
                 Err(ClientError::Unknown(txn_id))
             }
         }
+    }
+}
+
+impl StorageClient {
+    async fn known_log_id(&self) -> Result<String, ClientError> {
+        if let Some(log_id) = self.log_id() {
+            return Ok(log_id);
+        }
+        self.snapshot().await?;
+        Ok(self.log_id().unwrap_or_default())
+    }
+
+    /// What the log told a transaction; `None` when it has not met it, or no longer remembers.
+    pub async fn transaction_outcome(&self, txn_id: TxnId) -> Result<Option<Outcome>, ClientError> {
+        let txn_id = Bytes::copy_from_slice(&txn_id.0.to_be_bytes());
+        let request = v1::TransactionOutcomeRequest { log_id: self.known_log_id().await?, txn_id };
+        let attempt = |node: Arc<Node>| {
+            let request = request.clone();
+            async move {
+                let reply = node.storage()?.transaction_outcome(request).await?.into_inner();
+                let outcome = reply.outcome.map(Outcome::try_from).transpose();
+                outcome.map_err(|e| Status::data_loss(format!("malformed outcome: {e}")))
+            }
+        };
+        let answer = self.inner.leader.call(self.inner.deadlines.snapshot, ATTEMPT_MAX, attempt).await;
+        answer.map_err(|failed| match failed.kind {
+            FailedKind::Refused => ClientError::Refused { reason: failed.reason },
+            FailedKind::Deadline | FailedKind::Full => ClientError::Unavailable { reason: failed.reason },
+        })
     }
 }
 

@@ -20,7 +20,7 @@ const SHORT: Deadlines = {
 };
 
 fn commit(txn: u128) -> Commit {
-    Commit { txn_id: TxnId(txn), snapshot: Lsn(0), isolation: Isolation::ReadCommitted, catalog: vec![], writes: vec![] }
+    Commit { txn_id: TxnId(txn), snapshot: Lsn(0), isolation: Isolation::ReadCommitted, catalog: vec![], writes: vec![], reads: vec![] }
 }
 
 fn client(nodes: &[&Fake]) -> StorageClient {
@@ -77,6 +77,8 @@ async fn a_follower_s_hint_is_followed_even_to_an_address_not_configured() {
     assert_eq!(client.snapshot().await.unwrap().lsn, Lsn(1));
     assert_eq!(client.commit(commit(7)).await.unwrap(), Outcome::Committed(Lsn(2)));
     assert_eq!(leader.commits(), [7]);
+    assert_eq!(client.transaction_outcome(TxnId(7)).await.unwrap(), Some(Outcome::Committed(Lsn(2))));
+    assert_eq!(client.transaction_outcome(TxnId(8)).await.unwrap(), None);
 }
 
 #[tokio::test]

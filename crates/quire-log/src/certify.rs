@@ -17,6 +17,9 @@ impl State {
             Err(outcome) => return Some(outcome),
         };
         let catalog = catalog.as_ref().unwrap_or(&self.view().catalog);
+        if let Some(outcome) = self.reads_objection(commit, catalog) {
+            return Some(outcome);
+        }
         let mut seen = BTreeSet::new();
         commit.writes.iter().find_map(|write| {
             if !seen.insert(write.table) {
@@ -62,11 +65,15 @@ impl State {
         if let Some(row) = write.deletes.iter().find(|row| **row >= rows.next_row_id) {
             return Some(Outcome::Refused(format!("row {row} of table {table} does not exist")));
         }
+        // Who had locked a row meant it to stay as it was, also with FOR SHARE.
+        if let Some(outcome) = self.lock_objection(commit.snapshot, table, &write.deletes, true) {
+            return Some(outcome);
+        }
         self.key_objection(commit, write)
     }
 
     /// True when the row was deleted, as far as is remembered: see [`crate::record::TableLsns::purged`] for the rest.
-    fn is_gone(&self, table: TableId, rows: &TableView, row: RowId) -> bool {
+    pub(crate) fn is_gone(&self, table: TableId, rows: &TableView, row: RowId) -> bool {
         rows.deleted.contains(row) || self.purged.contains(table, row)
     }
 

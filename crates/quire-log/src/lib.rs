@@ -16,6 +16,8 @@ pub use record::{Record, TableLsns};
 
 mod certify;
 
+mod reads;
+
 mod window;
 
 mod rewrite;

@@ -1,4 +1,4 @@
-use quire_types::{Lsn, Outcome, RowSet, TableId, TxnId};
+use quire_types::{Lsn, Outcome, RowId, RowSet, TableId, TxnId};
 
 /// What a replica writes down beside the changes, so that after a restart it decides as if there had been none.
 /// Each has a key of its own; a later record with the same key replaces the earlier one.
@@ -12,6 +12,8 @@ pub enum Record {
         next_outcome: u64,
         /// Keys claimed at or before this LSN have been forgotten.
         window_floor: Lsn,
+        /// Row locks of commits at or before this LSN have been forgotten.
+        locks_floor: Lsn,
     },
     /// The outcome of a transaction. Key: the number.
     Outcome {
@@ -53,6 +55,18 @@ pub enum Record {
         /// The last LSN forgotten.
         through: Lsn,
     },
+    /// Rows that the commit at `lsn` had locked. Key: the LSN.
+    Locks {
+        /// The commit.
+        lsn: Lsn,
+        /// (table, row, whether FOR SHARE only).
+        locks: Vec<(TableId, RowId, bool)>,
+    },
+    /// Locks of commits at or before this LSN are forgotten: delete them.
+    LocksTrimmed {
+        /// The last LSN forgotten.
+        through: Lsn,
+    },
     /// When a table was last written. Key: the table.
     Table {
         /// The table.
@@ -75,4 +89,6 @@ pub struct TableLsns {
     pub all_keys: Lsn,
     /// Rows purged at or before this LSN are forgotten: what a transaction with an older snapshot deletes may be gone.
     pub purged: Lsn,
+    /// The last commit that had locked rows.
+    pub locks: Lsn,
 }

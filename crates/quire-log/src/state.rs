@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_types::{
-    CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, SegmentMeta, TableId, TableWrite, TxnId, View,
+    CatalogChange, Change, Commit, DeltaMeta, LogEntry, Lsn, Outcome, RowId, RowIds, SegmentMeta, TableId, TableRead, TableWrite, TxnId,
+    View,
 };
 
 use crate::purged::Purged;
 use crate::record::{Record, TableLsns};
-use crate::window::Window;
+use crate::window::{Key, Lock, Window};
 
 /// Outcomes remembered: a client asks again for 30 seconds at most, and one log does not commit 25,000 times a second for that long.
 const OUTCOMES_MAX: usize = 750_000;
@@ -18,7 +19,8 @@ const OUTCOMES_MAX: usize = 750_000;
 pub struct State {
     pub(crate) view: View,
     lsns: BTreeMap<TableId, TableLsns>,
-    pub(crate) window: Window,
+    pub(crate) window: Window<Key>,
+    pub(crate) locks: Window<Lock>,
     pub(crate) purged: Purged,
     outcomes: HashMap<TxnId, Outcome>,
     /// Transactions by age, oldest first; the first has number `next_outcome - len`.
@@ -49,37 +51,38 @@ impl State {
     pub fn load(changes: &[Change], records: impl IntoIterator<Item = Record>) -> State {
         let mut state = State::default();
         let mut lsn = Lsn(0);
-        let mut keys = Vec::new();
+        let (mut keys, mut locks) = (Vec::new(), Vec::new());
         let mut purged = BTreeMap::new();
         let mut outcomes = BTreeMap::new();
-        let mut floor = Lsn(0);
+        let mut floors = (Lsn(0), Lsn(0));
         for record in records {
             match record {
-                Record::Position { lsn: at, next_outcome, window_floor } => {
+                Record::Position { lsn: at, next_outcome, window_floor, locks_floor } => {
                     lsn = at;
                     state.next_outcome = next_outcome;
-                    floor = window_floor;
+                    floors = (window_floor, locks_floor);
                 }
                 Record::Outcome { number, txn_id, outcome } => {
                     outcomes.insert(number, (txn_id, outcome));
                 }
                 Record::Keys { lsn, keys: claimed } => keys.push((lsn, claimed)),
+                Record::Locks { lsn, locks: locked } => locks.push((lsn, locked)),
                 Record::Purged { lsn, table, rows } => {
                     purged.insert(lsn, (table, rows));
                 }
                 Record::Table { table, lsns } => {
                     state.lsns.insert(table, lsns);
                 }
-                Record::OutcomesTrimmed { .. } | Record::KeysTrimmed { .. } | Record::PurgedTrimmed { .. } | Record::TableGone(_) => {}
+                Record::OutcomesTrimmed { .. }
+                | Record::KeysTrimmed { .. }
+                | Record::LocksTrimmed { .. }
+                | Record::PurgedTrimmed { .. }
+                | Record::TableGone(_) => {}
             }
         }
         state.view.apply(lsn, changes);
-        state.window = Window::with_floor(floor);
-        keys.sort_by_key(|(lsn, _)| *lsn);
-        for (lsn, claimed) in keys {
-            let forgotten = state.window.claim(lsn, claimed);
-            assert!(forgotten.is_none(), "what was written down fits the window");
-        }
+        state.window = loaded(floors.0, keys);
+        state.locks = loaded(floors.1, locks);
         for (lsn, (table, rows)) in purged {
             let forgotten = state.purged.remember(lsn, table, rows);
             assert!(forgotten.is_empty(), "what was written down is remembered");
@@ -122,13 +125,19 @@ impl State {
             Some(Record::Outcome { number: first + i as u64, txn_id: *txn_id, outcome })
         });
         let keys = self.window.claims().map(|(lsn, keys)| Record::Keys { lsn, keys: keys.to_vec() });
+        let locks = self.locks.claims().map(|(lsn, locks)| Record::Locks { lsn, locks: locks.to_vec() });
         let tables = self.lsns.iter().map(|(table, lsns)| Record::Table { table: *table, lsns: *lsns });
         let purged = self.purged.iter().map(|(lsn, table, rows)| Record::Purged { lsn: *lsn, table: *table, rows: rows.clone() });
-        std::iter::once(self.position()).chain(outcomes).chain(keys).chain(tables).chain(purged).collect()
+        std::iter::once(self.position()).chain(outcomes).chain(keys).chain(locks).chain(tables).chain(purged).collect()
     }
 
     pub(crate) fn position(&self) -> Record {
-        Record::Position { lsn: self.view.lsn, next_outcome: self.next_outcome, window_floor: self.window.floor() }
+        Record::Position {
+            lsn: self.view.lsn,
+            next_outcome: self.next_outcome,
+            window_floor: self.window.floor(),
+            locks_floor: self.locks.floor(),
+        }
     }
 
     /// Decides what the next entry does, and does it.
@@ -181,7 +190,30 @@ impl State {
             }
             out.records.push(Record::Keys { lsn, keys: claimed });
         }
+        self.lock(lsn, &commit.reads, &mut out);
         out
+    }
+
+    /// Remembers the rows that the commit had locked.
+    fn lock(&mut self, lsn: Lsn, reads: &[TableRead], out: &mut Applied) {
+        let mut locks = vec![];
+        for read in reads.iter().filter(|read| !read.locked.is_empty() || !read.shared.is_empty()) {
+            locks.extend(read.locked.iter().map(|row| (read.table, *row, false)));
+            locks.extend(read.shared.iter().map(|row| (read.table, *row, true)));
+            // The commit may have dropped the table.
+            if self.view.tables.contains_key(&read.table) {
+                let lsns = self.lsns.entry(read.table).or_default();
+                lsns.locks = lsn;
+                out.records.push(Record::Table { table: read.table, lsns: *lsns });
+            }
+        }
+        if locks.is_empty() {
+            return;
+        }
+        if let Some(through) = self.locks.claim(lsn, locks.clone()) {
+            out.records.push(Record::LocksTrimmed { through });
+        }
+        out.records.push(Record::Locks { lsn, locks });
     }
 
     fn write(&mut self, lsn: Lsn, write: TableWrite, out: &mut Applied) {
@@ -248,4 +280,15 @@ impl State {
             records.push(Record::OutcomesTrimmed { below: self.next_outcome - self.outcome_order.len() as u64 });
         }
     }
+}
+
+/// A window as it was written down.
+fn loaded<K: Copy + Eq + std::hash::Hash>(floor: Lsn, mut claims: Vec<(Lsn, Vec<K>)>) -> Window<K> {
+    let mut window = Window::with_floor(floor);
+    claims.sort_by_key(|(lsn, _)| *lsn);
+    for (lsn, claimed) in claims {
+        let forgotten = window.claim(lsn, claimed);
+        assert!(forgotten.is_none(), "what was written down fits the window");
+    }
+    window
 }

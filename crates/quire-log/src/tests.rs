@@ -2,8 +2,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
     CatalogChange, Change, ColumnDef, ColumnId, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn,
-    Outcome, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId,
-    View,
+    Outcome, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableRead, TableWrite,
+    Term, TxnId, View,
 };
 
 use crate::State;
@@ -24,7 +24,38 @@ fn table(id: TableId, name: &str) -> TableDef {
 }
 
 fn commit(txn: u128, snapshot: u64, catalog: Vec<CatalogChange>, writes: Vec<TableWrite>) -> LogEntry {
-    LogEntry::Commit(Commit { txn_id: TxnId(txn), snapshot: Lsn(snapshot), isolation: Isolation::ReadCommitted, catalog, writes })
+    let isolation = Isolation::ReadCommitted;
+    LogEntry::Commit(Commit { txn_id: TxnId(txn), snapshot: Lsn(snapshot), isolation, catalog, writes, reads: vec![] })
+}
+
+/// A commit that does nothing but assert what it read.
+fn read(txn: u128, snapshot: u64, read: TableRead) -> LogEntry {
+    let LogEntry::Commit(commit) = commit(txn, snapshot, vec![], vec![]) else { unreachable!() };
+    LogEntry::Commit(Commit { reads: vec![TableRead { table: T, version: 1, ..read }], ..commit })
+}
+
+fn rows(ids: &[u64]) -> Vec<RowId> {
+    ids.iter().map(|&id| RowId(id)).collect()
+}
+
+fn whole() -> TableRead {
+    TableRead { whole: true, ..TableRead::default() }
+}
+
+fn present(ids: &[u64]) -> TableRead {
+    TableRead { rows: rows(ids), ..TableRead::default() }
+}
+
+fn absent(hashes: &[u64]) -> TableRead {
+    TableRead { absent: hashes.iter().map(|&hash| KeyAssert { constraint: 0, hash }).collect(), ..TableRead::default() }
+}
+
+fn for_update(ids: &[u64]) -> TableRead {
+    TableRead { locked: rows(ids), ..TableRead::default() }
+}
+
+fn for_share(ids: &[u64]) -> TableRead {
+    TableRead { shared: rows(ids), ..TableRead::default() }
 }
 
 fn create(txn: u128, snapshot: u64, name: &str) -> LogEntry {
@@ -104,6 +135,62 @@ fn the_first_to_delete_a_row_wins() {
         &[insert(2, 1, &[1, 2]), delete(3, 2, &[0]), delete(4, 2, &[0, 1]), delete(5, 2, &[9])],
         "Committed(Lsn(2)), Committed(Lsn(3)), RowConflict { table: TableId(16400), row: RowId(0) }, Refused(\"row 9 of table 16400 does not exist\")",
     );
+}
+
+const READ_CONFLICT: &str = "ReadConflict { table: TableId(16400) }";
+
+#[test]
+fn a_table_that_was_read_must_not_have_been_written() {
+    check(
+        &[insert(2, 1, &[1]), read(3, 1, whole()), read(4, 2, whole())],
+        &format!("Committed(Lsn(2)), {READ_CONFLICT}, Committed(Lsn(3))"),
+    );
+    check(
+        &[insert(2, 1, &[1]), delete(3, 2, &[0]), read(4, 2, whole())],
+        &format!("Committed(Lsn(2)), Committed(Lsn(3)), {READ_CONFLICT}"),
+    );
+    let lost = "SchemaConflict { table: TableId(16400) }";
+    check(&[truncate(2, 1), read(3, 1, present(&[]))], &format!("Committed(Lsn(2)), {lost}"));
+    let drop = commit(2, 1, vec![CatalogChange::DropTable { id: T, version: 1 }], vec![]);
+    check(&[drop, read(3, 1, whole())], &format!("Committed(Lsn(2)), {lost}"));
+}
+
+#[test]
+fn a_row_that_was_read_must_still_be_there() {
+    let written = [insert(2, 1, &[1, 2]), delete(3, 2, &[0])];
+    check(
+        &[&written[..], &[read(4, 2, present(&[1])), read(5, 2, present(&[0, 1])), read(6, 2, present(&[9]))]].concat(),
+        &format!(
+            "Committed(Lsn(2)), Committed(Lsn(3)), Committed(Lsn(4)), {READ_CONFLICT}, Refused(\"row 9 of table 16400 does not exist\")"
+        ),
+    );
+}
+
+#[test]
+fn a_key_that_was_not_there_must_not_have_come() {
+    check(
+        &[insert(2, 1, &[1]), read(3, 1, absent(&[2])), read(4, 1, absent(&[2, 1])), read(5, 2, absent(&[1]))],
+        &format!("Committed(Lsn(2)), Committed(Lsn(3)), {READ_CONFLICT}, Committed(Lsn(4))"),
+    );
+    check(&[load(2, 1, 5), read(3, 1, absent(&[2]))], &format!("Committed(Lsn(2)), {READ_CONFLICT}"));
+}
+
+#[test]
+fn of_two_that_lock_a_row_against_each_other_the_first_wins() {
+    let lost = "RowConflict { table: TableId(16400), row: RowId(0) }";
+    let first = [insert(2, 1, &[1, 2])];
+    let expect = |second: &[LogEntry], outcomes: &str| check(&[&first[..], second].concat(), &format!("Committed(Lsn(2)), {outcomes}"));
+    expect(&[read(3, 2, for_update(&[0])), read(4, 2, for_update(&[0]))], &format!("Committed(Lsn(3)), {lost}"));
+    expect(&[read(3, 2, for_update(&[0])), read(4, 2, for_update(&[1]))], "Committed(Lsn(3)), Committed(Lsn(4))");
+    expect(&[read(3, 2, for_update(&[0])), read(4, 3, for_update(&[0]))], "Committed(Lsn(3)), Committed(Lsn(4))");
+    expect(&[read(3, 2, for_share(&[0])), read(4, 2, for_share(&[0]))], "Committed(Lsn(3)), Committed(Lsn(4))");
+    expect(&[read(3, 2, for_share(&[0])), read(4, 2, for_update(&[0]))], &format!("Committed(Lsn(3)), {lost}"));
+    expect(&[read(3, 2, for_update(&[0])), read(4, 2, for_share(&[0]))], &format!("Committed(Lsn(3)), {lost}"));
+    // Locks and changes of a row exclude one another, whichever comes first.
+    expect(&[read(3, 2, for_share(&[0])), delete(4, 2, &[0])], &format!("Committed(Lsn(3)), {lost}"));
+    expect(&[delete(3, 2, &[0]), read(4, 2, for_share(&[0]))], &format!("Committed(Lsn(3)), {lost}"));
+    // Who only locks has written nothing.
+    expect(&[read(3, 2, for_update(&[0])), read(4, 2, whole())], "Committed(Lsn(3)), Committed(Lsn(4))");
 }
 
 #[test]
@@ -295,6 +382,11 @@ fn any_entry() -> impl Strategy<Value = LogEntry> {
         )),
         (txn.clone(), snapshot.clone(), 1..4u64).prop_map(|(t, s, rows)| load(t, s, rows)),
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| truncate(t, s)),
+        (txn.clone(), snapshot.clone(), prop::collection::btree_set(0..12u64, 1..4), 0..5u8).prop_map(|(t, s, ids, kind)| read(
+            t,
+            s,
+            any_read(kind, &ids.into_iter().collect::<Vec<_>>())
+        )),
         (txn.clone(), snapshot.clone()).prop_map(|(t, s)| create(t, s, "t")),
         (txn, snapshot, 1..4u64).prop_map(|(t, s, v)| commit(t, s, vec![CatalogChange::DropTable { id: T, version: v }], vec![])),
         (0..6u64, 1..4u64, prop::collection::vec(0..12u64, 0..3)).prop_map(|(first, rows, dropped)| {
@@ -307,30 +399,64 @@ fn any_entry() -> impl Strategy<Value = LogEntry> {
     ]
 }
 
+fn any_read(kind: u8, values: &[u64]) -> TableRead {
+    match kind {
+        0 => whole(),
+        1 => present(values),
+        2 => absent(values),
+        3 => for_update(values),
+        _ => for_share(values),
+    }
+}
+
 /// The rules again, by looking at the whole history of commits.
 #[derive(Default)]
 struct Model {
-    /// (lsn, keys written, all keys, deleted rows, any insert)
-    history: Vec<(u64, Vec<u64>, bool, Vec<u64>)>,
+    /// What committed, with the LSNs.
+    history: Vec<(u64, Step)>,
     answered: std::collections::BTreeMap<u128, bool>,
-    deleted: std::collections::BTreeSet<u64>,
+}
+
+/// What one transaction of the model does.
+#[derive(Clone, Default)]
+struct Step {
+    inserts: Vec<u64>,
+    all_keys: bool,
+    deletes: Vec<u64>,
+    reads: TableRead,
+}
+
+impl Step {
+    fn writes(&self) -> bool {
+        !self.inserts.is_empty() || self.all_keys || !self.deletes.is_empty()
+    }
 }
 
 impl Model {
-    /// Whether an insert, load or delete into an unchanging table commits.
-    fn commits(&mut self, txn: u128, snapshot: u64, keys: &[u64], all_keys: bool, deletes: &[u64], next_row: u64) -> bool {
+    /// Whether the transaction commits, into a table whose definition does not change.
+    fn commits(&mut self, txn: u128, snapshot: u64, step: Step, next_row: u64) -> bool {
         if let Some(answer) = self.answered.get(&txn) {
             return *answer;
         }
         let now = self.history.last().map_or(1, |h| h.0);
-        let since: Vec<_> = self.history.iter().filter(|h| h.0 > snapshot).collect();
-        let key_conflict = since.iter().any(|h| {
-            (h.2 && (all_keys || !keys.is_empty())) || h.1.iter().any(|k| keys.contains(k)) || all_keys && (h.2 || !h.1.is_empty())
-        });
-        let ok = snapshot <= now && !key_conflict && deletes.iter().all(|r| *r < next_row && !self.deleted.contains(r));
+        let ids = |rows: &[RowId]| rows.iter().map(|r| r.0).collect::<Vec<_>>();
+        let (locked, shared) = (ids(&step.reads.locked), ids(&step.reads.shared));
+        let named = [step.deletes.clone(), ids(&step.reads.rows), locked.clone(), shared.clone()].concat();
+        let exists = |row: &u64| *row < next_row && !self.history.iter().any(|(_, h)| h.deletes.contains(row));
+        let since = || self.history.iter().filter(|(lsn, _)| *lsn > snapshot).map(|(_, h)| h);
+        let met = |h: &Step| {
+            let absent: Vec<u64> = step.reads.absent.iter().map(|k| k.hash).collect();
+            let key = h.all_keys && (step.all_keys || !step.inserts.is_empty() || !absent.is_empty())
+                || step.all_keys && !h.inserts.is_empty()
+                || h.inserts.iter().any(|k| step.inserts.contains(k) || absent.contains(k));
+            let (h_locked, h_shared) = (ids(&h.reads.locked), ids(&h.reads.shared));
+            let lock = h_locked.iter().any(|r| locked.contains(r) || shared.contains(r) || step.deletes.contains(r))
+                || h_shared.iter().any(|r| locked.contains(r) || step.deletes.contains(r));
+            key || lock || step.reads.whole && h.writes()
+        };
+        let ok = snapshot <= now && named.iter().all(exists) && !since().any(met);
         if ok {
-            self.deleted.extend(deletes);
-            self.history.push((now + 1, keys.to_vec(), all_keys, deletes.to_vec()));
+            self.history.push((now + 1, step));
         }
         self.answered.insert(txn, ok);
         ok
@@ -353,7 +479,8 @@ proptest! {
             let a = steady.apply(entry.clone());
             let b = restarted.apply(entry);
             prop_assert_eq!(&a, &b);
-            if !a.changes.is_empty() {
+            // A commit that changes nothing has an LSN all the same.
+            if steady.view().lsn != told.lsn {
                 told.apply(steady.view().lsn, &a.changes);
             }
         }
@@ -363,19 +490,29 @@ proptest! {
 
     #[test]
     fn certification_agrees_with_a_model_that_remembers_everything(
-        entries in prop::collection::vec((0..30u128, 0..20u64, 0..3u8, prop::collection::btree_set(0..8u64, 1..4)), 1..60)
+        entries in prop::collection::vec(
+            (0..30u128, 0..20u64, 0..4u8, prop::collection::btree_set(0..8u64, 1..4), 0..8u8, prop::collection::btree_set(0..8u64, 1..3)),
+            1..60,
+        )
     ) {
         let mut state = State::new();
         state.apply(create(1000, 0, "t"));
         let mut model = Model::default();
-        for (txn, snapshot, kind, values) in entries {
+        for (txn, snapshot, kind, values, read_kind, read_values) in entries {
             let values: Vec<u64> = values.into_iter().collect();
+            let read_values: Vec<u64> = read_values.into_iter().collect();
             let next_row = state.view().tables[&T].next_row_id.0;
-            let (entry, expected) = match kind {
-                0 => (insert(txn, snapshot, &values), model.commits(txn, snapshot, &values, false, &[], next_row)),
-                1 => (load(txn, snapshot, 3), model.commits(txn, snapshot, &[], true, &[], next_row)),
-                _ => (delete(txn, snapshot, &values), model.commits(txn, snapshot, &[], false, &values, next_row)),
+            // Half of them read something too.
+            let reads = if read_kind < 5 { any_read(read_kind, &read_values) } else { TableRead::default() };
+            let (entry, step) = match kind {
+                0 => (insert(txn, snapshot, &values), Step { inserts: values, ..Step::default() }),
+                1 => (load(txn, snapshot, 3), Step { all_keys: true, ..Step::default() }),
+                2 => (delete(txn, snapshot, &values), Step { deletes: values, ..Step::default() }),
+                _ => (commit(txn, snapshot, vec![], vec![]), Step::default()),
             };
+            let LogEntry::Commit(commit) = entry else { unreachable!() };
+            let entry = LogEntry::Commit(Commit { reads: vec![TableRead { table: T, version: 1, ..reads.clone() }], ..commit });
+            let expected = model.commits(txn, snapshot, Step { reads, ..step }, next_row);
             let outcome = state.apply(entry).outcome;
             prop_assert_eq!(outcome.committed().is_some(), expected, "{:?}", outcome);
         }

@@ -418,7 +418,7 @@ impl From<&t::TableWrite> for p::TableWrite {
             segments: write.segments.iter().map(Into::into).collect(),
             deletes: write.deletes.iter().map(|r| r.0).collect(),
             segment_deletes: write.segment_deletes.clone(),
-            keys: write.keys.iter().map(|k| p::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
+            keys: key_asserts(&write.keys),
             all_keys: write.all_keys,
         }
     }
@@ -443,6 +443,40 @@ impl TryFrom<p::TableWrite> for t::TableWrite {
     }
 }
 
+fn key_asserts(keys: &[t::KeyAssert]) -> Vec<p::KeyAssert> {
+    keys.iter().map(|k| p::KeyAssert { constraint: k.constraint, hash: k.hash }).collect()
+}
+
+impl From<&t::TableRead> for p::TableRead {
+    fn from(read: &t::TableRead) -> Self {
+        let ids = |rows: &[t::RowId]| rows.iter().map(|r| r.0).collect();
+        p::TableRead {
+            table: read.table.0,
+            version: read.version,
+            whole: read.whole,
+            rows: ids(&read.rows),
+            absent: key_asserts(&read.absent),
+            locked: ids(&read.locked),
+            shared: ids(&read.shared),
+        }
+    }
+}
+
+impl From<p::TableRead> for t::TableRead {
+    fn from(read: p::TableRead) -> Self {
+        let rows = |ids: Vec<u64>| ids.into_iter().map(t::RowId).collect();
+        t::TableRead {
+            table: t::TableId(read.table),
+            version: read.version,
+            whole: read.whole,
+            rows: rows(read.rows),
+            absent: read.absent.into_iter().map(|k| t::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
+            locked: rows(read.locked),
+            shared: rows(read.shared),
+        }
+    }
+}
+
 impl From<&t::Commit> for p::Commit {
     fn from(commit: &t::Commit) -> Self {
         let isolation = match commit.isolation {
@@ -456,6 +490,7 @@ impl From<&t::Commit> for p::Commit {
             isolation: isolation.into(),
             catalog: commit.catalog.iter().map(Into::into).collect(),
             writes: commit.writes.iter().map(Into::into).collect(),
+            reads: commit.reads.iter().map(Into::into).collect(),
         }
     }
 }
@@ -476,6 +511,7 @@ impl TryFrom<p::Commit> for t::Commit {
             isolation,
             catalog: all(commit.catalog)?,
             writes: all(commit.writes)?,
+            reads: commit.reads.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -548,6 +584,7 @@ impl From<&t::Outcome> for p::Outcome {
             t::Outcome::KeyConflict { table, constraint } => {
                 Outcome::KeyConflict(Conflict { table: table.0, row: 0, constraint: *constraint })
             }
+            t::Outcome::ReadConflict { table } => Outcome::ReadConflict(table.0),
             t::Outcome::SchemaConflict { table } => Outcome::SchemaConflict(table.0),
             t::Outcome::CatalogConflict(why) => Outcome::CatalogConflict(why.clone()),
             t::Outcome::SnapshotTooOld => Outcome::SnapshotTooOld(true),
@@ -568,6 +605,7 @@ impl TryFrom<p::Outcome> for t::Outcome {
             Outcome::Committed(lsn) => t::Outcome::Committed(t::Lsn(lsn)),
             Outcome::RowConflict(c) => t::Outcome::RowConflict { table: t::TableId(c.table), row: t::RowId(c.row) },
             Outcome::KeyConflict(c) => t::Outcome::KeyConflict { table: t::TableId(c.table), constraint: c.constraint },
+            Outcome::ReadConflict(table) => t::Outcome::ReadConflict { table: t::TableId(table) },
             Outcome::SchemaConflict(table) => t::Outcome::SchemaConflict { table: t::TableId(table) },
             Outcome::CatalogConflict(why) => t::Outcome::CatalogConflict(why),
             Outcome::SnapshotTooOld(_) => t::Outcome::SnapshotTooOld,

@@ -10,10 +10,12 @@ use datafusion::common::Result;
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quire_scan::OwnRows;
-use quire_types::{Catalog, SchemaDef, TableId, View, ViewDef};
+use quire_types::{Catalog, ROW_ID_FIELD, SchemaDef, TableId, TxnId, View, ViewDef};
 
+use crate::lock::{self, Locks};
+use crate::reads::{Reads, ReadsOf};
 use crate::settings::SharedSettings;
 use crate::source::PageColumns;
 use crate::table::QuireTable;
@@ -30,6 +32,18 @@ pub(crate) struct Scope {
     pub(crate) catalog: Arc<Catalog>,
     /// The transaction's own rows.
     pub(crate) own: Arc<BTreeMap<TableId, OwnRows>>,
+    /// The transaction.
+    pub(crate) txn_id: TxnId,
+    /// Where to say what is read, when that is certified.
+    pub(crate) reads: Option<Arc<Reads>>,
+}
+
+impl Scope {
+    /// Where to say what is read of a table; `None` also for one that the transaction made itself.
+    pub(crate) fn reads_of(&self, table: TableId) -> Option<ReadsOf> {
+        let version = self.view.catalog.tables.get(&table)?.version;
+        Some(ReadsOf::new(self.reads.clone()?, table, version))
+    }
 }
 
 /// Where a session keeps its current scope; the providers below look here.
@@ -38,6 +52,8 @@ pub(crate) struct ScopeCell {
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
+    /// The locking clauses of the transaction's statements, by number.
+    pub(crate) locks: Mutex<Locks>,
     /// The session's, for functions that ask for them.
     settings: SharedSettings,
     user: String,
@@ -47,12 +63,13 @@ pub(crate) struct ScopeCell {
 impl ScopeCell {
     pub(crate) fn new(source: Arc<PageColumns>) -> ScopeCell {
         let view = Arc::new(View::default());
-        let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default() };
+        let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default(), txn_id: TxnId(0), reads: None };
         ScopeCell {
             scope: RwLock::new(scope),
             source,
             state: RwLock::default(),
             returning: RwLock::default(),
+            locks: Mutex::default(),
             settings: SharedSettings::default(),
             user: String::new(),
             backend_pid: 0,
@@ -103,7 +120,8 @@ impl ScopeCell {
         let def = scope.catalog.tables.get(&id)?.clone();
         let rows = scope.view.tables.get(&id).cloned().unwrap_or_default();
         let own = scope.own.get(&id).cloned().unwrap_or_default();
-        Some(QuireTable::new(def, rows, scope.view.lsn, own, self.source.clone()))
+        let reads = scope.reads_of(id);
+        Some(QuireTable::new(def, rows, scope.view.lsn, own, self.source.clone()).certified(reads))
     }
 
     async fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
@@ -164,7 +182,11 @@ impl CatalogProvider for Database {
         let scope = self.cell.get();
         if let Some(name) = name.strip_prefix(WITH_ROW_IDS) {
             let schema = scope.catalog.schema_by_name(name)?.clone();
-            return Some(Arc::new(RowIdSchema { schema, cell: self.cell.clone() }));
+            return Some(Arc::new(RowIdSchema { schema, column: ROW_ID_FIELD.to_string(), cell: self.cell.clone() }));
+        }
+        if let Some((column, name)) = lock::schema_of(name) {
+            let schema = scope.catalog.schema_by_name(name)?.clone();
+            return Some(Arc::new(RowIdSchema { schema, column, cell: self.cell.clone() }));
         }
         if name == RETURNING_SCHEMA {
             return Some(Arc::new(ReturningSchema { cell: self.cell.clone() }));
@@ -188,6 +210,8 @@ pub(crate) const RETURNING_SCHEMA: &str = "quire:returning";
 #[derive(Debug)]
 struct RowIdSchema {
     schema: Arc<SchemaDef>,
+    /// What the row id is called.
+    column: String,
     cell: Arc<ScopeCell>,
 }
 
@@ -200,7 +224,7 @@ impl SchemaProvider for RowIdSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let catalog = self.cell.get().catalog;
         let Some(def) = catalog.table_by_name(self.schema.id, name) else { return Ok(None) };
-        Ok(self.cell.new_table(def.id).map(|table| Arc::new(table.with_row_ids()) as _))
+        Ok(self.cell.new_table(def.id).map(|table| Arc::new(table.with_row_ids(&self.column)) as _))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{CloseCursor, Declare, FetchDirection, Iden
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::Mutex;
 
+use crate::lock::{Lock, locking};
 use crate::names::fold;
 use crate::session::Block;
 use crate::syntax::MOVE_TARGET;
@@ -21,11 +22,14 @@ pub(crate) type Cursors = HashMap<String, Cursor>;
 /// One cursor. A FETCH's rows are taken from it as they are sent, so both hold it.
 pub(crate) struct Cursor {
     pub(crate) columns: Arc<Vec<OutputColumn>>,
-    rows: Arc<Mutex<Remaining>>,
+    pub(crate) rows: Arc<CursorRows>,
 }
 
+/// A cursor's rows, wherever they are held.
+pub(crate) type CursorRows = Mutex<Remaining>;
+
 /// What was not fetched yet.
-struct Remaining {
+pub(crate) struct Remaining {
     stream: BoxStream<'static, Result<RecordBatch, SqlError>>,
     /// The part of a batch that the last FETCH left.
     left: Option<RecordBatch>,
@@ -57,7 +61,7 @@ impl Remaining {
 
 impl Session {
     /// DECLARE name CURSOR FOR query. The query runs on the snapshot it is declared at.
-    pub(crate) async fn declare(&mut self, mut declared: Vec<Declare>) -> Result<Response, SqlError> {
+    pub(crate) async fn declare(&mut self, mut declared: Vec<Declare>, locks: Vec<Arc<Lock>>) -> Result<Response, SqlError> {
         let Some(declare) = declared.pop() else { return Err(SqlError::internal("a DECLARE of nothing")) };
         let (Some(name), Some(query)) = (declare.names.first().map(fold), declare.for_query) else {
             return Err(SqlError::syntax("DECLARE needs a name and a query"));
@@ -80,9 +84,10 @@ impl Session {
         let planned = query::plan(&self.context, Statement::Query(query)).await?;
         let (plan, stream) = query::start(&self.context, &planned.plan).await?;
         self.work.plan = Some(plan);
-        let rows = self.rows(planned.columns.clone(), stream, "FETCH", true);
+        let columns = planned.columns_before(locks.len());
+        let rows = self.rows(columns.clone(), locking(stream, locks), "FETCH", true);
         let remaining = Remaining { stream: rows.stream, left: None };
-        self.cursors.insert(name, Cursor { columns: planned.columns, rows: Arc::new(Mutex::new(remaining)) });
+        self.cursors.insert(name, Cursor { columns, rows: Arc::new(Mutex::new(remaining)) });
         Ok(Response::Complete("DECLARE CURSOR".into()))
     }
 

@@ -88,6 +88,7 @@ impl Engine {
         let context = SessionContext::new_with_state(state);
         cell.set_state(context.state_weak_ref());
         crate::system::register(&database, cell, &context)?;
+        crate::txn_functions::register(&context, cell, &self.client);
         Ok(context)
     }
 }

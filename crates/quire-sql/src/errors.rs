@@ -67,14 +67,19 @@ pub(crate) fn outcome_error(outcome: &Outcome, tables: impl Fn(quire_types::Tabl
     match outcome {
         Outcome::Committed(_) => SqlError::internal("a committed transaction was reported as failed"),
         Outcome::RowConflict { table, row } => {
-            conflict(format!("Row {row} of table \"{}\" was changed by another transaction.", name(*table)))
+            conflict(format!("Row {row} of table \"{}\" was changed or locked by another transaction.", name(*table)))
         }
         Outcome::KeyConflict { table, .. } => conflict(format!("A key of table \"{}\" was written by another transaction.", name(*table))),
+        Outcome::ReadConflict { table } => {
+            SqlError::new("40001", "could not serialize access due to read/write dependencies among transactions")
+                .with_detail(format!("What was read of table \"{}\" was written by another transaction.", name(*table)))
+                .with_hint(retry)
+        }
         Outcome::SchemaConflict { table } => {
             conflict(format!("Table \"{}\" was altered, truncated or dropped by another transaction.", name(*table)))
         }
         Outcome::CatalogConflict(why) => conflict(format!("{why}.")),
-        Outcome::SnapshotTooOld => conflict("The transaction's snapshot is older than the log's memory of keys.".to_string()),
+        Outcome::SnapshotTooOld => conflict("The transaction's snapshot is older than the log's memory of keys and locks.".to_string()),
         Outcome::FutureSnapshot => SqlError::internal("the snapshot is not in the log's past"),
         Outcome::Refused(why) => SqlError::internal(format!("the log refused the transaction: {why}")),
         Outcome::Stale => SqlError::internal("a transaction was answered as if it were a seal"),

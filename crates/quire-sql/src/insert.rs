@@ -174,6 +174,7 @@ impl Session {
             lsn: transaction.view().lsn,
             client: self.engine.client.clone(),
             source: self.engine.source.clone(),
+            reads: self.cell.get().reads_of(table.id),
         };
         let write: PendingWrite = transaction.write(what, table.id, table.version)?.clone();
         TableWriter::new(Arc::new(target), write)

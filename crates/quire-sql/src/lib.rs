@@ -56,12 +56,19 @@ pub use copy_in::CopyIn;
 
 mod delta_runs;
 mod keys;
+mod lock;
+mod lock_syntax;
 mod lookup;
+mod pile;
+mod reads;
+mod savepoint;
 mod txn;
+mod txn_functions;
 mod write;
 
 mod catalog;
 mod functions;
+mod point;
 mod scan_exec;
 mod session_functions;
 mod source;

@@ -24,6 +24,16 @@ pub(crate) struct Query {
     pub(crate) columns: Arc<Vec<OutputColumn>>,
 }
 
+impl Query {
+    /// The columns but for the last few.
+    pub(crate) fn columns_before(&self, last: usize) -> Arc<Vec<OutputColumn>> {
+        match last {
+            0 => self.columns.clone(),
+            _ => Arc::new(self.columns[..self.columns.len() - last].to_vec()),
+        }
+    }
+}
+
 /// Plans a query as the client wrote it.
 pub(crate) async fn plan(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
     let names = name_columns(&mut statement);

@@ -14,9 +14,11 @@ use quire_types::{Isolation, View};
 use crate::catalog::ScopeCell;
 use crate::cursor::Cursors;
 use crate::errors::{client_error, is_retryable, outcome_error};
+use crate::lock::{Lock, locking, without_locks};
 use crate::names::split;
 use crate::parse::is_copy_in;
 use crate::prepare::Statements;
+use crate::savepoint::Savepoint;
 use crate::settings::{Settings, SharedSettings};
 use crate::txn::Transaction;
 use crate::work::{Running, Work};
@@ -54,7 +56,7 @@ pub(crate) enum Block {
     None,
     /// In one.
     Open(Box<Transaction>),
-    /// In one that has failed: only its end is accepted.
+    /// In one that has failed: only its end, or a savepoint to go back to, is accepted.
     Failed,
 }
 
@@ -67,8 +69,10 @@ pub struct Session {
     /// What ROLLBACK returns the settings to.
     settings_before_block: Option<Settings>,
     pub(crate) block: Block,
+    /// Of the block, oldest first. They outlive its failure.
+    pub(crate) savepoints: Vec<Savepoint>,
     /// A query string of several statements is under way, and no explicit block.
-    implicit: bool,
+    pub(crate) implicit: bool,
     notices: Vec<Notice>,
     pub(crate) statements: Statements,
     pub(crate) cursors: Cursors,
@@ -91,6 +95,7 @@ impl Session {
             settings,
             settings_before_block: None,
             block: Block::None,
+            savepoints: vec![],
             implicit: false,
             notices: vec![],
             statements: Statements::new(),
@@ -163,7 +168,7 @@ impl Session {
 
     /// Analyses a statement; `parameters` are the types the client fixed (`None`: to be inferred).
     pub async fn prepare(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Arc<Prepared>, SqlError> {
-        if matches!(self.block, Block::Failed) && !ends_block(&statement.statement) {
+        if matches!(self.block, Block::Failed) && !leaves_failure(&statement.statement) {
             return Err(SqlError::aborted_block());
         }
         self.source = statement.source.clone();
@@ -180,7 +185,8 @@ impl Session {
             return Ok(Prepared { statement, parameters: vec![], columns: None });
         }
         self.enter_scope().await?;
-        let resolved = self.resolve(statement.statement.clone())?;
+        let mut resolved = self.resolve(statement.statement.clone())?;
+        without_locks(&mut resolved);
         let parameters = bind::parameter_types(self, &resolved, parameters).await?;
         let columns = Box::pin(self.result_columns(&resolved, &parameters)).await?;
         Ok(Prepared { statement, parameters, columns })
@@ -240,6 +246,7 @@ impl Session {
     fn begin_statement(&mut self) {
         if matches!(self.block, Block::None) {
             self.settings.lock().end_local();
+            self.cell.locks.lock().forget();
         }
         self.apply_settings();
     }
@@ -271,20 +278,21 @@ impl Session {
     /// The client is gone: rolls back.
     pub fn close(&mut self) {
         self.block = Block::None;
+        self.savepoints.clear();
         self.cancel.cancel();
     }
 
     async fn dispatch(&mut self, statement: Statement) -> Result<Response, SqlError> {
-        if matches!(self.block, Block::Failed) && !ends_block(&statement) {
+        if matches!(self.block, Block::Failed) && !leaves_failure(&statement) {
             return Err(SqlError::aborted_block());
         }
         match statement {
             Statement::StartTransaction { modes, .. } => self.begin(&modes).await,
             Statement::Commit { chain, .. } => self.end(true, chain).await,
             Statement::Rollback { savepoint: None, chain } => self.end(false, chain).await,
-            Statement::Rollback { .. } | Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } => {
-                Err(SqlError::unsupported("SAVEPOINT"))
-            }
+            Statement::Rollback { savepoint: Some(name), .. } => self.rollback_to(&name),
+            Statement::Savepoint { name } => self.savepoint(&name).await,
+            Statement::ReleaseSavepoint { name } => self.release(&name),
             Statement::Set(set) => self.set(set),
             Statement::Reset(ResetStatement { reset }) => self.reset(&reset),
             Statement::Discard { object_type } => self.discard(&object_type),
@@ -316,9 +324,10 @@ impl Session {
         }
         if let Block::Open(_) = &self.block {
             let Block::Open(mut transaction) = std::mem::replace(&mut self.block, Block::Failed) else { unreachable!("just matched") };
-            if transaction.isolation == Isolation::ReadCommitted {
+            if transaction.isolation == Isolation::ReadCommitted || !transaction.queried {
                 let view = self.snapshot().await?;
                 transaction.refresh(view);
+                transaction.queried = true;
             }
             self.cell.set(transaction.scope());
             let response = Box::pin(self.statement(statement, &mut transaction)).await?;
@@ -350,13 +359,14 @@ impl Session {
     }
 
     async fn statement(&mut self, statement: Statement, transaction: &mut Transaction) -> Result<Response, SqlError> {
-        let statement = self.resolve(statement)?;
+        let mut statement = self.resolve(statement)?;
+        let locks = self.take_locks(&mut statement, transaction)?;
         if let Some(name) = prepare::parameter_in(&statement) {
             return Err(SqlError::new("42P02", format!("there is no parameter {name}")));
         }
         match statement {
-            Statement::Query(_) => self.select(statement).await,
-            Statement::Declare { stmts } => self.declare(stmts).await,
+            Statement::Query(_) => self.select(statement, locks).await,
+            Statement::Declare { stmts } => self.declare(stmts, locks).await,
             Statement::Lock(lock) => self.lock_tables(&lock, transaction),
             Statement::Call(function) if function.to_string().eq_ignore_ascii_case("checkpoint()") => {
                 // What is acknowledged is durable: there is nothing to flush.
@@ -395,14 +405,16 @@ impl Session {
         }
     }
 
-    async fn select(&mut self, statement: Statement) -> Result<Response, SqlError> {
+    /// A query whose last columns are the ids of the rows to lock.
+    async fn select(&mut self, statement: Statement, locks: Vec<Arc<Lock>>) -> Result<Response, SqlError> {
         if let Some(response) = self.select_row(&statement).await? {
             return Ok(response);
         }
         let query = query::plan(&self.context, statement).await?;
         let (plan, stream) = query::start(&self.context, &query.plan).await?;
         self.work.plan = Some(plan);
-        Ok(Response::Rows(self.rows(query.columns, stream, "SELECT", true)))
+        let columns = query.columns_before(locks.len());
+        Ok(Response::Rows(self.rows(columns, locking(stream, locks), "SELECT", true)))
     }
 
     /// A plan's output as a response.
@@ -450,7 +462,7 @@ impl Session {
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
         match &mut self.block {
             Block::Open(transaction) if self.implicit => {
-                apply_modes(transaction, modes)?;
+                apply_modes(transaction, modes, false)?;
                 self.implicit = false;
             }
             Block::Open(_) => self.notice("WARNING", "25001", "there is already a transaction in progress"),
@@ -458,7 +470,7 @@ impl Session {
                 let view = self.snapshot().await?;
                 let mut transaction = self.new_transaction(view);
                 // Refused modes leave no block behind.
-                apply_modes(&mut transaction, modes)?;
+                apply_modes(&mut transaction, modes, false)?;
                 self.open_block(transaction);
             }
         }
@@ -473,7 +485,7 @@ impl Session {
 
     pub(crate) fn set_modes(&mut self, modes: &[TransactionMode]) -> Result<(), SqlError> {
         match &mut self.block {
-            Block::Open(transaction) => apply_modes(transaction, modes),
+            Block::Open(transaction) => apply_modes(transaction, modes, !self.savepoints.is_empty()),
             Block::None | Block::Failed => {
                 self.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks");
                 Ok(())
@@ -488,6 +500,7 @@ impl Session {
         }
         self.implicit = false;
         self.cursors.clear();
+        self.savepoints.clear();
         let before = self.settings_before_block.take();
         let modes = match &self.block {
             Block::Open(transaction) => Some((transaction.isolation, transaction.read_only)),
@@ -535,10 +548,6 @@ impl Session {
         if !transaction.has_changes() {
             return Ok(());
         }
-        if transaction.isolation == Isolation::Serializable {
-            // By default_transaction_isolation: what the transaction read is not certified.
-            return Err(serializable_writer());
-        }
         let catalog = transaction.catalog().clone();
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
         match outcome.committed() {
@@ -548,32 +557,35 @@ impl Session {
     }
 }
 
-/// Changes a transaction's modes; refuses those that it cannot have.
-fn apply_modes(transaction: &mut Transaction, modes: &[TransactionMode]) -> Result<(), SqlError> {
+/// Changes a transaction's modes. What it has read cannot be certified afterwards, so they are said before it reads.
+fn apply_modes(transaction: &mut Transaction, modes: &[TransactionMode], in_savepoint: bool) -> Result<(), SqlError> {
+    let too_late = |message: &str| Err(SqlError::new("25001", message));
     for mode in modes {
         match mode {
             TransactionMode::IsolationLevel(level) => {
-                if transaction.has_changes() {
-                    return Err(SqlError::new("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query"));
-                }
-                transaction.isolation = match level {
+                let level = match level {
                     TransactionIsolationLevel::Serializable => Isolation::Serializable,
                     TransactionIsolationLevel::RepeatableRead | TransactionIsolationLevel::Snapshot => Isolation::RepeatableRead,
                     TransactionIsolationLevel::ReadCommitted | TransactionIsolationLevel::ReadUncommitted => Isolation::ReadCommitted,
                 };
+                if level != transaction.isolation && in_savepoint {
+                    return too_late("SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction");
+                }
+                if level != transaction.isolation && transaction.queried {
+                    return too_late("SET TRANSACTION ISOLATION LEVEL must be called before any query");
+                }
+                transaction.isolation = level;
             }
-            TransactionMode::AccessMode(mode) => transaction.read_only = *mode == TransactionAccessMode::ReadOnly,
+            TransactionMode::AccessMode(mode) => {
+                let read_only = *mode == TransactionAccessMode::ReadOnly;
+                if transaction.read_only && !read_only && transaction.queried {
+                    return too_late("transaction read-write mode must be set before any query");
+                }
+                transaction.read_only = read_only;
+            }
         }
     }
-    if transaction.isolation == Isolation::Serializable && !transaction.read_only {
-        return Err(serializable_writer());
-    }
     Ok(())
-}
-
-fn serializable_writer() -> SqlError {
-    SqlError::unsupported("SERIALIZABLE for transactions that may write")
-        .with_hint("Use REPEATABLE READ, or BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY.")
 }
 
 fn isolation_of(name: &str) -> Isolation {
@@ -584,8 +596,9 @@ fn isolation_of(name: &str) -> Isolation {
     }
 }
 
-fn ends_block(statement: &Statement) -> bool {
-    matches!(statement, Statement::Commit { .. } | Statement::Rollback { savepoint: None, .. })
+/// What a failed block accepts: its end, and going back to before the failure.
+fn leaves_failure(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. })
 }
 
 /// Completes when the statement is to stop, with the error that says why.

@@ -54,12 +54,17 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
 
 pub(crate) fn register_all(context: &SessionContext, cell: &Arc<ScopeCell>, functions: Vec<(&'static str, DataType, Body)>) {
     for (name, returns, body) in functions {
-        let signature = Signature::one_of(
-            vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
-            Volatility::Volatile,
-        );
-        context.register_udf(ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature }));
+        context.register_udf(of_session(name, returns, cell, body));
     }
+}
+
+/// One function more, which is at home elsewhere.
+pub(crate) fn of_session(name: &'static str, returns: DataType, cell: &Arc<ScopeCell>, body: Body) -> ScalarUDF {
+    let signature = Signature::one_of(
+        vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
+        Volatility::Volatile,
+    );
+    ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature })
 }
 
 pub(crate) fn repeat(value: Option<&str>, rows: usize) -> ArrayRef {

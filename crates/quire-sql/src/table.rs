@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use quire_scan::{OwnRows, ScanSpec, row_id_field};
 use quire_types::{ColumnId, Lsn, TableDef, TableView};
 
+use crate::reads::ReadsOf;
 use crate::scan_exec::ScanExec;
 use crate::source::PageColumns;
 
@@ -21,19 +22,26 @@ use crate::source::PageColumns;
 pub(crate) struct QuireTable {
     pub(crate) def: Arc<TableDef>,
     schema: SchemaRef,
-    view: Arc<TableView>,
-    lsn: Lsn,
+    pub(crate) view: Arc<TableView>,
+    pub(crate) lsn: Lsn,
     own: OwnRows,
-    source: Arc<PageColumns>,
+    pub(crate) source: Arc<PageColumns>,
     constraints: Constraints,
+    /// Where to say what is read, when that is certified.
+    reads: Option<ReadsOf>,
 }
 
 impl QuireTable {
-    /// The same rows with their ids as one more column, for statements that delete some of them.
-    pub(crate) fn with_row_ids(mut self) -> QuireTable {
-        let fields = self.schema.fields().iter().map(|f| f.as_ref().clone()).chain([row_id_field()]);
+    /// The same rows with their ids as one more column, for statements that delete or lock some of them.
+    pub(crate) fn with_row_ids(mut self, column: &str) -> QuireTable {
+        let fields = self.schema.fields().iter().map(|f| f.as_ref().clone()).chain([row_id_field().with_name(column)]);
         self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self
+    }
+
+    /// The same rows; scans say what they read.
+    pub(crate) fn certified(self, reads: Option<ReadsOf>) -> QuireTable {
+        QuireTable { reads, ..self }
     }
 
     pub(crate) fn new(def: Arc<TableDef>, view: Arc<TableView>, lsn: Lsn, own: OwnRows, source: Arc<PageColumns>) -> QuireTable {
@@ -43,7 +51,7 @@ impl QuireTable {
             if primary == Some(columns) { Constraint::PrimaryKey(positions(columns)) } else { Constraint::Unique(positions(columns)) }
         });
         let constraints = Constraints::new_unverified(constraints.collect());
-        QuireTable { schema: def.arrow_schema(), constraints, def, view, lsn, own, source }
+        QuireTable { schema: def.arrow_schema(), constraints, def, view, lsn, own, source, reads: None }
     }
 }
 
@@ -88,6 +96,10 @@ impl TableProvider for QuireTable {
                 runs.map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?
             }
         };
+        let delta: Vec<_> = runs.iter().map(|run| (run.first, run.rows.clone())).collect();
+        if let Some(reads) = &self.reads {
+            Box::pin(self.note_reads(reads, state, filters, &delta)).await?;
+        }
         let schema = DFSchema::try_from(self.schema.clone())?;
         let filters = match conjunction(filters.to_vec()) {
             Some(filter) => split_conjunction(&state.create_physical_expr(filter, &schema)?).into_iter().cloned().collect(),
@@ -97,7 +109,7 @@ impl TableProvider for QuireTable {
             table: self.def.clone(),
             schema: self.schema.clone(),
             view: self.view.clone(),
-            delta: runs.iter().map(|run| (run.first, run.rows.clone())).collect(),
+            delta,
             own: self.own.clone(),
             projection: projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect()),
             predicates: vec![],

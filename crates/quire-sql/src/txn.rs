@@ -10,26 +10,41 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
-use quire_types::{Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, RowId, SegmentMeta, TableId, TableWrite, TxnId, View};
+use quire_types::{
+    Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, RowId, SegmentMeta, TableId, TableRead, TableWrite, TxnId, View,
+};
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::catalog::Scope;
+use crate::lock::Lock;
+use crate::pile::Pile;
+use crate::reads::Reads;
 
 /// Keys that a commit names one by one; more, and it claims the whole table (`all_keys`). 64 Ki hashes are 1 MiB of log.
 pub(crate) const KEYS_MAX: usize = 65_536;
 
-/// One transaction.
+/// Rows of the transaction's own that are put together as they come: a segment's worth stays apart.
+const JOINED_ROWS_MAX: usize = 16_384;
+
+/// One transaction. A copy is cheap: rows and what was read are shared.
+#[derive(Clone)]
 pub(crate) struct Transaction {
     pub(crate) id: TxnId,
     pub(crate) isolation: Isolation,
     pub(crate) read_only: bool,
+    /// It has run a statement: its modes stand, and so does its snapshot, if it has one for all of them.
+    pub(crate) queried: bool,
     view: Arc<View>,
     catalog: Arc<Catalog>,
     changes: Vec<CatalogChange>,
     writes: BTreeMap<TableId, PendingWrite>,
     /// The snapshot of the first statement that wrote: what every later check is certified against.
     write_snapshot: Option<Lsn>,
+    /// Rows that it locked, by locking clause.
+    locks: Vec<Arc<Lock>>,
+    /// What it read, when it is SERIALIZABLE.
+    reads: Arc<Reads>,
 }
 
 /// What the transaction does to one table.
@@ -42,7 +57,7 @@ pub(crate) struct PendingWrite {
     pub(crate) segments: Vec<Arc<SegmentMeta>>,
     /// Deleted rows: committed ones, and rows of `segments`.
     pub(crate) deleted: Arc<RoaringTreemap>,
-    pub(crate) keys: Vec<KeyAssert>,
+    pub(crate) keys: Pile<KeyAssert>,
     pub(crate) all_keys: bool,
 }
 
@@ -52,11 +67,14 @@ impl Transaction {
             id: TxnId(quire_kit::random::u128()),
             isolation,
             read_only,
+            queried: false,
             catalog: view.catalog.clone(),
             view,
             changes: vec![],
             writes: BTreeMap::new(),
             write_snapshot: None,
+            locks: vec![],
+            reads: Arc::default(),
         }
     }
 
@@ -79,15 +97,26 @@ impl Transaction {
     /// What the next statement sees.
     pub(crate) fn scope(&self) -> Scope {
         let own = self.writes.iter().map(|(table, write)| (*table, write.own_rows())).collect();
-        Scope { view: self.view.clone(), catalog: self.catalog.clone(), own: Arc::new(own) }
+        Scope { view: self.view.clone(), catalog: self.catalog.clone(), own: Arc::new(own), txn_id: self.id, reads: self.certified_reads() }
+    }
+
+    /// Where to say what is read; `None` when that is not certified. A transaction that writes nothing is serializable by its snapshot.
+    pub(crate) fn certified_reads(&self) -> Option<Arc<Reads>> {
+        (self.isolation == Isolation::Serializable && !self.read_only).then(|| self.reads.clone())
+    }
+
+    /// Takes note of a locking clause, whose rows are still to come.
+    pub(crate) fn lock(&mut self, lock: Arc<Lock>) {
+        self.write_snapshot.get_or_insert(self.view.lsn);
+        self.locks.push(lock);
     }
 
     /// True when there is something to commit.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || self.writes.values().any(|write| !write.is_empty())
+        !self.changes.is_empty() || self.writes.values().any(|write| !write.is_empty()) || self.locks.iter().any(|lock| !lock.is_empty())
     }
 
-    fn check_writable(&self, what: &str) -> Result<(), SqlError> {
+    pub(crate) fn check_writable(&self, what: &str) -> Result<(), SqlError> {
         if self.read_only {
             return Err(SqlError::new("25006", format!("cannot execute {what} in a read-only transaction")));
         }
@@ -122,6 +151,11 @@ impl Transaction {
 
     /// The commit to send.
     pub(crate) fn into_commit(self) -> Result<Commit, SqlError> {
+        let mut reads: BTreeMap<TableId, TableRead> = BTreeMap::new();
+        self.locks.iter().for_each(|lock| lock.add_to(&mut reads));
+        if let Some(certified) = self.certified_reads() {
+            certified.add_to(&mut reads);
+        }
         let writes = self.writes.into_iter().filter(|(_, write)| !write.is_empty()).map(|(table, write)| write.into_write(table));
         Ok(Commit {
             txn_id: self.id,
@@ -129,6 +163,7 @@ impl Transaction {
             isolation: self.isolation,
             catalog: self.changes,
             writes: writes.collect::<Result<_, _>>()?,
+            reads: reads.into_values().filter(|read| !read.is_empty()).collect(),
         })
     }
 }
@@ -178,6 +213,20 @@ impl PendingWrite {
         Ok(())
     }
 
+    /// Takes rows, in the table's schema. Small batches become one, so that a transaction of many small statements has few.
+    pub(crate) fn push(&mut self, rows: RecordBatch) -> Result<(), SqlError> {
+        let mut last = rows;
+        while let Some(before) = self.batches.pop_if(|before| {
+            let rows = before.num_rows() + last.num_rows();
+            before.num_rows() <= 2 * last.num_rows() && rows <= JOINED_ROWS_MAX && before.schema() == last.schema()
+        }) {
+            let joined = arrow::compute::concat_batches(&last.schema(), [&before, &last]).and_then(|batch| compact(&batch));
+            last = joined.map_err(|e| SqlError::internal(e.to_string()))?;
+        }
+        self.batches.push(last);
+        Ok(())
+    }
+
     /// Rows that would travel in the log.
     pub(crate) fn batch_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
@@ -193,18 +242,20 @@ impl PendingWrite {
         if self.all_keys {
             self.keys.clear();
         }
-        self.keys.sort_unstable();
-        self.keys.dedup();
+        let row_count = self.batch_rows() as u64;
+        let mut keys = self.keys.into_vec();
+        keys.sort_unstable();
+        keys.dedup();
         Ok(TableWrite {
             table,
             version: self.version,
             truncate: self.truncate,
-            row_count: self.batch_rows() as u64,
+            row_count,
             rows: encode(&self.batches).map_err(|e| SqlError::internal(format!("cannot encode rows: {e}")))?,
             segments: self.segments.iter().map(|s| s.as_ref().clone()).collect(),
             deletes: self.deleted.iter().take_while(|id| *id < OWN_SEGMENT_ROWS).map(RowId).collect(),
             segment_deletes: self.deleted.iter().filter(|id| *id >= OWN_SEGMENT_ROWS).map(|id| id - OWN_SEGMENT_ROWS).collect(),
-            keys: self.keys,
+            keys,
             all_keys: self.all_keys,
         })
     }

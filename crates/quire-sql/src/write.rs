@@ -10,12 +10,13 @@ use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
 use quire_kit::task;
 use quire_scan::OWN_SEGMENT_ROWS;
-use quire_types::{Lsn, RowId, RowIds, RowSet, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use quire_types::{Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::errors::{client_error, datafusion_error, scan_error};
 use crate::keys::UniqueKey;
+use crate::reads::ReadsOf;
 use crate::source::PageColumns;
 use crate::txn::{KEYS_MAX, PendingWrite};
 use crate::values;
@@ -42,6 +43,8 @@ pub(crate) struct WriteTarget {
     pub(crate) lsn: Lsn,
     pub(crate) client: StorageClient,
     pub(crate) source: Arc<PageColumns>,
+    /// Where to say what was read, when it is certified.
+    pub(crate) reads: Option<ReadsOf>,
 }
 
 /// Takes a statement's rows, batch by batch.
@@ -146,7 +149,7 @@ impl TableWriter {
                 self.check_key(i, &keys, false, self.write.segments.len()).await?;
                 self.claim(i, &keys)?;
             }
-            self.write.batches.push(rows);
+            self.write.push(rows)?;
         }
         Ok((std::mem::take(&mut self.write), self.rows))
     }
@@ -234,6 +237,15 @@ impl TableWriter {
 
     /// New keys must differ from each other, from the transaction's own rows (in the first `segments` of its segments), and from committed ones.
     async fn check_key(&self, index: usize, keys: &RecordBatch, sorted: bool, segments: usize) -> Result<(), SqlError> {
+        let checked = self.find_duplicate(index, keys, sorted, segments).await;
+        if let (Err(_), Some(reads)) = (&checked, &self.target.reads) {
+            // The transaction may go on from a savepoint, and knows now that a row has the key.
+            reads.note_whole();
+        }
+        checked
+    }
+
+    async fn find_duplicate(&self, index: usize, keys: &RecordBatch, sorted: bool, segments: usize) -> Result<(), SqlError> {
         let (key, table) = (&self.keys[index], &self.target.table);
         if let Some(row) = key.duplicate_within(keys, sorted)? {
             return Err(key.violation(table, key.describe(table, keys, row)));

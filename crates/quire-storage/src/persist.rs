@@ -2,8 +2,8 @@
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
 //! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `p` position,
-//! `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows. Values are `StateRecord`s.
-//! In the family `delta`: table, first row id → Arrow IPC.
+//! `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows, `u` LSN → locked rows. Values are
+//! `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
 //!
 //! A commit writes the ids that it deletes and no more (`g`). When rows are purged, the chunks of the delete set that changed since the
 //! last time are written whole (`h`) and the commits' own records go: neither their number nor the work of one entry grows with the set.
@@ -215,8 +215,9 @@ fn catalog_writes(catalog: &CatalogChange, out: &mut Vec<Write>) {
 
 fn record_write(record: Record) -> Write {
     match record {
-        Record::Position { lsn, next_outcome, window_floor } => {
-            put(key(b'p', &[]), r::Record::Position(r::Position { lsn: lsn.0, next_outcome, window_floor: window_floor.0 }))
+        Record::Position { lsn, next_outcome, window_floor, locks_floor } => {
+            let position = r::Position { lsn: lsn.0, next_outcome, window_floor: window_floor.0, locks_floor: locks_floor.0 };
+            put(key(b'p', &[]), r::Record::Position(position))
         }
         Record::Outcome { number, txn_id, outcome } => {
             let txn_id = Bytes::copy_from_slice(&txn_id.0.to_be_bytes());
@@ -228,14 +229,14 @@ fn record_write(record: Record) -> Write {
             put(key(b'r', &[lsn.0]), r::Record::Keys(r::Keys { lsn: lsn.0, keys: keys.collect() }))
         }
         Record::KeysTrimmed { through } => Write::DeleteRange(Family::State, key(b'r', &[]), key(b'r', &[through.0 + 1])),
-        Record::Table { table, lsns } => {
-            let lsns = r::TableLsns {
-                table: table.0,
-                insert: lsns.insert.0,
-                write: lsns.write.0,
-                all_keys: lsns.all_keys.0,
-                purged: lsns.purged.0,
-            };
+        Record::Locks { lsn, locks } => {
+            let locks = locks.into_iter().map(|(table, row, shared)| r::Lock { table: table.0, row: row.0, shared });
+            put(key(b'u', &[lsn.0]), r::Record::Locks(r::Locks { lsn: lsn.0, locks: locks.collect() }))
+        }
+        Record::LocksTrimmed { through } => Write::DeleteRange(Family::State, key(b'u', &[]), key(b'u', &[through.0 + 1])),
+        Record::Table { table, lsns: TableLsns { insert, write, all_keys, purged, locks } } => {
+            let lsns =
+                r::TableLsns { table: table.0, insert: insert.0, write: write.0, all_keys: all_keys.0, purged: purged.0, locks: locks.0 };
             put(key(b's', &[table.0.into()]), r::Record::Table(lsns))
         }
         Record::Purged { lsn, table, rows } => {
@@ -283,7 +284,10 @@ pub(crate) fn load(store: &dyn OrderedStore) -> Result<(State, Index), LoadError
 fn load_record(record: r::Record) -> Result<Record, LoadError> {
     let damaged = |_| LoadError::Damaged("state");
     Ok(match record {
-        r::Record::Position(p) => Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor: Lsn(p.window_floor) },
+        r::Record::Position(p) => {
+            let (window_floor, locks_floor) = (Lsn(p.window_floor), Lsn(p.locks_floor));
+            Record::Position { lsn: Lsn(p.lsn), next_outcome: p.next_outcome, window_floor, locks_floor }
+        }
         r::Record::Outcome(o) => {
             let txn_id = <[u8; 16]>::try_from(o.txn_id.as_ref()).map_err(|_| LoadError::Damaged("transaction id"))?;
             let outcome = o.outcome.ok_or(LoadError::Damaged("outcome"))?.try_into().map_err(damaged)?;
@@ -293,8 +297,13 @@ fn load_record(record: r::Record) -> Result<Record, LoadError> {
             let keys = k.keys.into_iter().map(|k| (TableId(k.table), k.constraint, k.hash)).collect();
             Record::Keys { lsn: Lsn(k.lsn), keys }
         }
+        r::Record::Locks(l) => {
+            let locks = l.locks.into_iter().map(|l| (TableId(l.table), RowId(l.row), l.shared)).collect();
+            Record::Locks { lsn: Lsn(l.lsn), locks }
+        }
         r::Record::Table(t) => {
-            let lsns = TableLsns { insert: Lsn(t.insert), write: Lsn(t.write), all_keys: Lsn(t.all_keys), purged: Lsn(t.purged) };
+            let (insert, write, all_keys) = (Lsn(t.insert), Lsn(t.write), Lsn(t.all_keys));
+            let lsns = TableLsns { insert, write, all_keys, purged: Lsn(t.purged), locks: Lsn(t.locks) };
             Record::Table { table: TableId(t.table), lsns }
         }
         r::Record::Purged(p) => {

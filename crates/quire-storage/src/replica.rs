@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use parking_lot::Mutex;
 use quire_proto::encode_entry;
-use quire_types::{Change, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, View};
+use quire_types::{Change, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, TxnId, View};
 
 use crate::persist::delta_key;
 use crate::raft::{Group, Proposal, Raft};
@@ -182,6 +182,15 @@ impl Replica {
     pub(crate) async fn propose(&self, entry: LogEntry) -> Result<Outcome, ProposeError> {
         let reply = self.write(Proposal::Entry(encode_entry(&entry))).await?;
         reply.ok_or_else(|| ProposeError::Unknown("the log gave no outcome".into()))
+    }
+
+    /// What a transaction was told, as far as this node has applied the log; `None` when it was not met, or is no longer remembered.
+    pub(crate) async fn outcome(&self, txn_id: TxnId) -> Result<Option<Outcome>, ProposeError> {
+        let look = self.raft.with_state_machine(move |machine| {
+            let outcome = machine.outcome(txn_id);
+            Box::pin(async move { outcome })
+        });
+        look.await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
     /// Names the log, unless it has a name.

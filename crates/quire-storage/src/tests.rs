@@ -131,12 +131,20 @@ fn create(txn: u128) -> Commit {
         isolation: Isolation::ReadCommitted,
         catalog: vec![CatalogChange::CreateTable(table)],
         writes: vec![],
+        reads: vec![],
     }
 }
 
 fn insert(txn: u128) -> Commit {
     let write = TableWrite { table: TABLE, version: 1, rows: Bytes::from(txn.to_string()), row_count: 1, ..TableWrite::default() };
-    Commit { txn_id: TxnId(txn), snapshot: Lsn(1), isolation: Isolation::ReadCommitted, catalog: vec![], writes: vec![write] }
+    Commit {
+        txn_id: TxnId(txn),
+        snapshot: Lsn(1),
+        isolation: Isolation::ReadCommitted,
+        catalog: vec![],
+        writes: vec![write],
+        reads: vec![],
+    }
 }
 
 /// The rows of the delta as this member has them.

@@ -38,6 +38,27 @@ pub struct Commit {
     pub catalog: Vec<CatalogChange>,
     /// Writes, one entry a table.
     pub writes: Vec<TableWrite>,
+    /// What the transaction read and needs unchanged, one entry a table: what SERIALIZABLE read, and the rows that it locked.
+    pub reads: Vec<TableRead>,
+}
+
+/// What a transaction asserts of a table that it read: none of this may have changed between the snapshot and the commit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableRead {
+    /// The table.
+    pub table: TableId,
+    /// The definition's version at the snapshot.
+    pub version: u64,
+    /// Every row and every absence of one.
+    pub whole: bool,
+    /// Rows that must still be there, ascending.
+    pub rows: Vec<RowId>,
+    /// Unique keys that no row had, and still none may have been inserted with.
+    pub absent: Vec<KeyAssert>,
+    /// Rows locked against everyone (FOR UPDATE), ascending: still there, and not locked by another commit since.
+    pub locked: Vec<RowId>,
+    /// Rows locked against change (FOR SHARE), ascending: still there, and not locked against everyone since.
+    pub shared: Vec<RowId>,
 }
 
 /// What a transaction does to one table.
@@ -124,6 +145,11 @@ pub enum Outcome {
         /// Ordinal of the constraint; `None` when a bulk load wrote too many keys to name.
         constraint: Option<u32>,
     },
+    /// Something that it read and asserts was written since its snapshot. SQLSTATE 40001.
+    ReadConflict {
+        /// The table.
+        table: TableId,
+    },
     /// The table's definition changed, or it is gone. SQLSTATE 40001.
     SchemaConflict {
         /// The table.
@@ -131,7 +157,7 @@ pub enum Outcome {
     },
     /// A catalog change lost to an earlier one (name taken, object gone). SQLSTATE 40001; retrying reports the plain error.
     CatalogConflict(String),
-    /// The snapshot is older than what the log remembers of keys. SQLSTATE 40001.
+    /// The snapshot is older than what the log remembers of keys or locks. SQLSTATE 40001.
     SnapshotTooOld,
     /// The snapshot is not in this log's past. A bug or a foreign client.
     FutureSnapshot,
@@ -156,10 +182,18 @@ impl Outcome {
             self,
             Outcome::RowConflict { .. }
                 | Outcome::KeyConflict { .. }
+                | Outcome::ReadConflict { .. }
                 | Outcome::SchemaConflict { .. }
                 | Outcome::CatalogConflict(_)
                 | Outcome::SnapshotTooOld
         )
+    }
+}
+
+impl TableRead {
+    /// True when it asserts nothing.
+    pub fn is_empty(&self) -> bool {
+        !self.whole && self.rows.is_empty() && self.absent.is_empty() && self.locked.is_empty() && self.shared.is_empty()
     }
 }
 

@@ -27,7 +27,7 @@ mod manifest;
 pub use manifest::{ColumnStats, PageMeta, RowGroupMeta, RowIds, SegmentMeta};
 
 mod commit;
-pub use commit::{Commit, Compact, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableWrite};
+pub use commit::{Commit, Compact, Isolation, KeyAssert, LogEntry, Outcome, Seal, TableRead, TableWrite};
 
 mod row_set;
 pub use row_set::RowSet;

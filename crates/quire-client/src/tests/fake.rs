@@ -248,6 +248,17 @@ impl v1::storage_server::Storage for Service {
         Ok(Response::new(v1::CommitReply { outcome: Some(outcome) }))
     }
 
+    async fn transaction_outcome(
+        &self,
+        request: Request<v1::TransactionOutcomeRequest>,
+    ) -> Result<Response<v1::TransactionOutcomeReply>, Status> {
+        self.0.leads()?;
+        let txn = u128::from_be_bytes(request.into_inner().txn_id.as_ref().try_into().unwrap());
+        let lsn = self.0.state.lock().outcomes.get(&txn).copied();
+        let outcome = lsn.map(|lsn| v1::Outcome::from(&quire_types::Outcome::Committed(quire_types::Lsn(lsn))));
+        Ok(Response::new(v1::TransactionOutcomeReply { outcome }))
+    }
+
     async fn read_deltas(&self, request: Request<v1::ReadDeltasRequest>) -> Result<Response<Self::ReadDeltasStream>, Status> {
         let replies = request.into_inner().first.into_iter().map(|first| {
             let rows = if first % 2 == 0 { Bytes::from(first.to_string()) } else { Bytes::new() };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quire_types::{
     CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, Compact, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Isolation,
     KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal,
-    SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableWrite, Term, TxnId, ViewDef,
+    SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, ViewDef,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -102,6 +102,15 @@ fn log_entries_round_trip() {
             keys: vec![KeyAssert { constraint: 0, hash: u64::MAX }],
             all_keys: true,
         }],
+        reads: vec![TableRead {
+            table: TableId(20_000),
+            version: 3,
+            whole: true,
+            rows: vec![RowId(1), RowId(u64::MAX)],
+            absent: vec![KeyAssert { constraint: 2, hash: 9 }],
+            locked: vec![RowId(4)],
+            shared: vec![RowId(5), RowId(6)],
+        }],
     };
     let dropped: RowSet = [3, 70_000, 1 << 40].map(RowId).into_iter().collect();
     let seal = Seal { table: TableId(1), version: 2, first: RowId(3), end: RowId(4), segments: vec![segment()], dropped: dropped.clone() };
@@ -119,6 +128,7 @@ fn outcomes_and_changes_round_trip() {
         Outcome::RowConflict { table: TableId(1), row: RowId(2) },
         Outcome::KeyConflict { table: TableId(1), constraint: Some(0) },
         Outcome::KeyConflict { table: TableId(1), constraint: None },
+        Outcome::ReadConflict { table: TableId(1) },
         Outcome::SchemaConflict { table: TableId(1) },
         Outcome::CatalogConflict("why".into()),
         Outcome::SnapshotTooOld,

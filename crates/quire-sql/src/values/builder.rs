@@ -240,7 +240,7 @@ fn uuid_digits(text: &str) -> Option<String> {
     let mut hyphen = true;
     for c in text.chars() {
         if c == '-' {
-            if hyphen || digits.len() % 4 != 0 || digits.len() == 32 {
+            if hyphen || !digits.len().is_multiple_of(4) || digits.len() == 32 {
                 return None;
             }
             hyphen = true;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use quire_kit::clock::{self, Instant};
 use quire_log::State;
 use quire_proto::decode_entry;
-use quire_types::{Outcome, RowId, TableId};
+use quire_types::{Outcome, RowId, TableId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
@@ -71,6 +71,11 @@ impl StateMachine {
         persist::remove_orphans(store.as_ref(), &state)?;
         let (snapshot, retired) = (Arc::default(), VecDeque::new());
         Ok(StateMachine { store, state, index, applied, published, snapshot, retired, retention, retired_segments })
+    }
+
+    /// What a transaction was told, while it is remembered.
+    pub(crate) fn outcome(&self, txn_id: TxnId) -> Option<Outcome> {
+        self.state.outcome(txn_id).cloned()
     }
 
     /// Decides what an entry does, writes it down, shows it.

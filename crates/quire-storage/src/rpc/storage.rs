@@ -8,7 +8,7 @@ use futures::Stream;
 use quire_kit::clock;
 use quire_objects::{ObjectError, Objects};
 use quire_proto::v1;
-use quire_types::{Change, Commit, LogEntry, Lsn, Outcome, RowId, SegmentMeta, TableId};
+use quire_types::{Change, Commit, LogEntry, Lsn, Outcome, RowId, SegmentMeta, TableId, TxnId};
 use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 use tonic::{Request, Response, Status};
 
@@ -62,6 +62,15 @@ impl StorageService {
         since.ok_or_else(|| Status::unavailable("the log is being set up"))
     }
 
+    async fn look_up(&self, request: v1::TransactionOutcomeRequest) -> Result<Option<Outcome>, Status> {
+        if self.replica.published().log_name().is_some_and(|name| name != request.log_id) {
+            return Err(Status::invalid_argument("the transaction is of another log"));
+        }
+        let txn_id = <[u8; 16]>::try_from(request.txn_id.as_ref()).map_err(|_| Status::invalid_argument("txn_id"))?;
+        self.replica.linearize().await.map_err(propose_status)?;
+        self.replica.outcome(TxnId(u128::from_be_bytes(txn_id))).await.map_err(propose_status)
+    }
+
     async fn certify(&self, request: v1::CommitRequest) -> Result<Outcome, Status> {
         let known = self.replica.published().log_name();
         if known.is_some_and(|name| name != request.log_id) {
@@ -69,7 +78,9 @@ impl StorageService {
         }
         let commit = request.commit.ok_or_else(|| Status::invalid_argument("no commit in the request"))?;
         let commit = Commit::try_from(commit).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let bytes: usize = commit.writes.iter().map(|w| w.rows.len() + w.deletes.len() * 8 + w.keys.len() * 12).sum();
+        let written: usize = commit.writes.iter().map(|w| w.rows.len() + w.deletes.len() * 8 + w.keys.len() * 12).sum();
+        let rows_read = |r: &quire_types::TableRead| r.rows.len() + r.locked.len() + r.shared.len();
+        let bytes = written + commit.reads.iter().map(|r| rows_read(r) * 8 + r.absent.len() * 12).sum::<usize>();
         if bytes > COMMIT_BYTES_MAX {
             return Err(Status::out_of_range(format!("a commit of {bytes} bytes is larger than {COMMIT_BYTES_MAX}")));
         }
@@ -152,6 +163,15 @@ impl v1::storage_server::Storage for StorageService {
             }
         }
         Ok(Response::new(v1::CommitReply { outcome: Some((&result?).into()) }))
+    }
+
+    async fn transaction_outcome(
+        &self,
+        request: Request<v1::TransactionOutcomeRequest>,
+    ) -> Result<Response<v1::TransactionOutcomeReply>, Status> {
+        let outcome = self.look_up(request.into_inner()).await?;
+        tracing::debug!(rpc = "transaction_outcome", ?outcome);
+        Ok(Response::new(v1::TransactionOutcomeReply { outcome: outcome.as_ref().map(Into::into) }))
     }
 
     async fn read_deltas(&self, request: Request<v1::ReadDeltasRequest>) -> Result<Response<Self::ReadDeltasStream>, Status> {

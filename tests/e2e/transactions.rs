@@ -1,0 +1,140 @@
+//! Transactions as drivers and careful applications use them: savepoints, the outcome of a commit, single statements at SERIALIZABLE.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use quire_tests::Quire;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+async fn text(client: &Client, sql: &str) -> Result<String> {
+    let rows = client.simple_query(sql).await.with_context(|| sql.to_string())?;
+    let row = rows.iter().find_map(|m| if let SimpleQueryMessage::Row(row) = m { Some(row) } else { None });
+    Ok(row.context("no row")?.get(0).unwrap_or("NULL").to_string())
+}
+
+async fn refused(client: &Client, sql: &str) -> Result<String> {
+    let error = client.batch_execute(sql).await.err().with_context(|| format!("{sql}: no error"))?;
+    Ok(error.code().map(|code| code.code().to_string()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_client_can_ask_what_became_of_its_transaction() -> Result<()> {
+    let quire = Quire::builder().compute_nodes(2).start().await?;
+    let (one, two) = (quire.connect_to(0).await?, quire.connect_to(1).await?);
+    one.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1)").await?;
+    let status = |id: &str| format!("SELECT quire_txn_status('{id}')");
+
+    one.batch_execute("BEGIN").await?;
+    let committed = text(&one, "SELECT quire_txn_id()").await?;
+    ensure!(committed.len() == 32, "{committed}");
+    one.batch_execute("UPDATE t SET b = 2 WHERE a = 1; SAVEPOINT s").await?;
+    ensure!(text(&one, "SELECT quire_txn_id()").await? == committed, "a transaction has one id");
+    ensure!(refused(&one, "SELECT 1 / 0").await? == "22012");
+    one.batch_execute("ROLLBACK TO s").await?;
+    ensure!(text(&one, "SELECT quire_txn_id()").await? == committed, "also when it has gone back");
+    ensure!(text(&one, &status(&committed)).await? == "in progress");
+    ensure!(text(&two, &status(&committed)).await? == "unknown");
+
+    two.batch_execute("BEGIN").await?;
+    let aborted = text(&two, "SELECT quire_txn_id()").await?;
+    ensure!(aborted != committed);
+    two.batch_execute("UPDATE t SET b = 3 WHERE a = 1").await?;
+    one.batch_execute("COMMIT").await?;
+    ensure!(refused(&two, "COMMIT").await? == "40001");
+    one.batch_execute("BEGIN").await?;
+    let undone = text(&one, "SELECT quire_txn_id()").await?;
+    one.batch_execute("UPDATE t SET b = 4; ROLLBACK").await?;
+    for client in [&one, &two] {
+        ensure!(text(client, &status(&committed)).await? == "committed");
+        ensure!(text(client, &status(&aborted)).await? == "aborted");
+        ensure!(text(client, &status(&undone)).await? == "unknown");
+        // Of a column, and with a parameter.
+        let all = client
+            .query("SELECT quire_txn_status(id) FROM (VALUES ($1::text), (NULL)) AS ids (id) ORDER BY 1 NULLS LAST", &[&committed])
+            .await?;
+        ensure!(all.len() == 2 && all[0].get::<_, &str>(0) == "committed" && all[1].get::<_, Option<&str>>(0).is_none(), "{all:?}");
+        ensure!(refused(client, &status("nonsense")).await? == "22P02");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn outcomes_outlive_a_restart() -> Result<()> {
+    let mut quire = Quire::dev().await?;
+    let client = quire.connect().await?;
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY); BEGIN").await?;
+    let id = text(&client, "SELECT quire_txn_id()").await?;
+    client.batch_execute("INSERT INTO t VALUES (1); SELECT * FROM t FOR UPDATE; COMMIT").await?;
+    drop(client);
+    quire.stop().await?;
+    quire.restart().await?;
+    let client = quire.connect().await?;
+    ensure!(text(&client, &format!("SELECT quire_txn_status('{id}')")).await? == "committed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_driver_s_savepoints_nest() -> Result<()> {
+    let quire = Quire::dev().await?;
+    let mut client = quire.connect().await?;
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY)").await?;
+    let insert = client.prepare("INSERT INTO t VALUES ($1)").await?;
+    let mut transaction = client.transaction().await?;
+    transaction.execute(&insert, &[&1i32]).await?;
+    let mut outer = transaction.savepoint("outer").await?;
+    outer.execute(&insert, &[&2i32]).await?;
+    let inner = outer.savepoint("inner").await?;
+    inner.execute(&insert, &[&3i32]).await?;
+    let error = inner.execute(&insert, &[&1i32]).await.err().context("a key twice")?;
+    ensure!(error.code().is_some_and(|c| c.code() == "23505"), "{error}");
+    let error = inner.query("SELECT * FROM t", &[]).await.err().context("a failed block")?;
+    ensure!(error.code().is_some_and(|c| c.code() == "25P02"), "{error}");
+    inner.rollback().await?;
+    outer.execute(&insert, &[&4i32]).await?;
+    outer.commit().await?;
+    // One savepoint a statement and none released, as some drivers have it.
+    for n in 100..600i32 {
+        transaction.batch_execute("SAVEPOINT auto").await?;
+        transaction.execute(&insert, &[&n]).await?;
+        if n % 50 == 0 {
+            ensure!(transaction.execute(&insert, &[&n]).await.is_err());
+            transaction.batch_execute("ROLLBACK TO auto").await?;
+        }
+    }
+    transaction.commit().await?;
+    let rows = client.query("SELECT a FROM t ORDER BY a", &[]).await?;
+    let found: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    let expected: Vec<i32> = [1, 2, 4].into_iter().chain((100..600).filter(|n| n % 50 != 0)).collect();
+    ensure!(found == expected, "{found:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn single_statements_at_serializable_are_tried_again() -> Result<()> {
+    const EACH: i64 = 20;
+    let quire = Quire::builder().compute_nodes(2).start().await?;
+    quire.connect().await?.batch_execute("CREATE TABLE t (n bigint)").await?;
+    let mut running = tokio::task::JoinSet::new();
+    for node in 0..2 {
+        let client = quire.connect_to(node).await?;
+        running.spawn(async move {
+            client.batch_execute("SET default_transaction_isolation = 'serializable'").await?;
+            let mut done = 0;
+            while done < EACH {
+                // Each counts the rows before it: only one after the other gives each number once.
+                match client.batch_execute("INSERT INTO t SELECT count(*) FROM t").await {
+                    Ok(()) => done += 1,
+                    Err(error) => ensure!(error.code().is_some_and(|c| c.code() == "40001"), "{error}"),
+                }
+            }
+            Ok(())
+        });
+    }
+    while let Some(one) = running.join_next().await {
+        one??;
+    }
+    let rows = quire.connect().await?.query("SELECT n FROM t", &[]).await?;
+    let found: BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    ensure!(found.len() == rows.len() && found == (0..2 * EACH).collect(), "{found:?} of {} rows", rows.len());
+    Ok(())
+}
