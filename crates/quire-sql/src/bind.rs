@@ -298,6 +298,7 @@ fn refuse_locking(statement: &Statement) -> Result<(), SqlError> {
 pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
     let mut expr = parser.parse_expr().map_err(|e| parser_error(&e, sql))?;
-    rewrite(&mut expr, true)?;
+    // Places in that text are not places in the statement.
+    rewrite(&mut expr, true).map_err(SqlError::without_place)?;
     Ok(expr)
 }
