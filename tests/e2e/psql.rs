@@ -5,6 +5,70 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use quire_tests::Quire;
 
+const TABLES: &str = "\
+CREATE TABLE item (id int PRIMARY KEY, name varchar(30) NOT NULL, price numeric(8,2) DEFAULT 0 CHECK (price >= 0), other int UNIQUE);
+CREATE TABLE part (id int PRIMARY KEY, item_id int REFERENCES item (id), made timestamptz DEFAULT now());
+CREATE VIEW cheap AS SELECT id, price FROM item;";
+
+const LIST: &str = "\
+       List of relations
+ Schema | Name  | Type  | Owner 
+--------+-------+-------+-------
+ public | cheap | view  | quire
+ public | item  | table | quire
+ public | part  | table | quire
+(3 rows)
+
+";
+
+const LIST_TABLES: &str = "\
+       List of relations
+ Schema | Name | Type  | Owner 
+--------+------+-------+-------
+ public | item | table | quire
+ public | part | table | quire
+(2 rows)
+
+";
+
+const ITEM: &str = r#"                       Table "public.item"
+ Column |         Type          | Collation | Nullable | Default 
+--------+-----------------------+-----------+----------+---------
+ id     | integer               |           | not null | 
+ name   | character varying(30) |           | not null | 
+ price  | numeric(8,2)          |           |          | 0
+ other  | integer               |           |          | 
+Indexes:
+    "item_pkey" PRIMARY KEY, btree (id)
+    "item_other_key" UNIQUE CONSTRAINT, btree (other)
+Check constraints:
+    "item_price_check" CHECK (price >= 0::numeric)
+Referenced by:
+    TABLE "part" CONSTRAINT "part_item_id_fkey" FOREIGN KEY (item_id) REFERENCES item(id)
+
+"#;
+
+const PART: &str = r#"                         Table "public.part"
+ Column  |           Type           | Collation | Nullable | Default 
+---------+--------------------------+-----------+----------+---------
+ id      | integer                  |           | not null | 
+ item_id | integer                  |           |          | 
+ made    | timestamp with time zone |           |          | now()
+Indexes:
+    "part_pkey" PRIMARY KEY, btree (id)
+Foreign-key constraints:
+    "part_item_id_fkey" FOREIGN KEY (item_id) REFERENCES item(id)
+
+"#;
+
+const CHEAP: &str = "                  View \"public.cheap\"
+ Column |     Type     | Collation | Nullable | Default 
+--------+--------------+-----------+----------+---------
+ id     | integer      |           |          | 
+ price  | numeric(8,2) |           |          | 
+
+";
+
 /// What psql prints for these commands, each a `-c` of its own.
 fn psql(quire: &Quire, commands: &[&str]) -> Result<String> {
     let (host, port) = quire.address().rsplit_once(':').context("an address is host:port")?;
@@ -17,6 +81,30 @@ fn psql(quire: &Quire, commands: &[&str]) -> Result<String> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{commands:?}\n{out}{err}");
     Ok(out.into_owned())
+}
+
+fn expect(quire: &Quire, command: &str, expected: &str) -> Result<()> {
+    let printed = psql(quire, &[command])?;
+    ensure!(printed == expected, "{command}\nexpected:\n{expected}\nprinted:\n{printed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn its_describe_commands_print_what_they_print_for_postgres() -> Result<()> {
+    let quire = Quire::dev().await?;
+    quire.connect().await?.batch_execute(TABLES).await?;
+    expect(&quire, r"\d", LIST)?;
+    expect(&quire, r"\dt", LIST_TABLES)?;
+    expect(&quire, r"\d item", ITEM)?;
+    expect(&quire, r"\d part", PART)?;
+    expect(&quire, r"\d cheap", CHEAP)?;
+    for command in [r"\l", r"\dn", r"\di", r"\dv", r"\du", r"\d+ item", r"\d+ cheap", r"\dt *.*", r"\df lower", r"\dp", r"\conninfo"] {
+        let printed = psql(&quire, &[command])?;
+        ensure!(!printed.trim().is_empty(), "{command} printed nothing");
+    }
+    let databases = psql(&quire, &[r"\l"])?;
+    ensure!(databases.contains(" quire     | quire | UTF8 ") || databases.contains(" quire | quire | UTF8 "), "{databases}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -112,6 +112,26 @@ async fn is_what_postgres_says(name: &str) -> Result<()> {
 }
 
 #[tokio::test]
+async fn queries_print_as_they_do_for_postgres() -> Result<()> {
+    is_what_postgres_says("queries").await
+}
+
+#[tokio::test]
+async fn errors_print_as_they_do_for_postgres() -> Result<()> {
+    is_what_postgres_says("errors").await
+}
+
+#[tokio::test]
+async fn tables_are_described_as_they_are_for_postgres() -> Result<()> {
+    is_what_postgres_says("describe").await
+}
+
+#[tokio::test]
+async fn all_of_a_table_is_described_as_it_is_for_postgres() -> Result<()> {
+    is_what_postgres_says("describe_more").await
+}
+
+#[tokio::test]
 async fn copy_prints_and_stores_as_it_does_for_postgres() -> Result<()> {
     is_what_postgres_says("copy").await
 }

@@ -4,28 +4,36 @@
 //! select list becomes a call of an asynchronous function, which puts the outer values into the subquery's plan and runs it; an inner
 //! one is treated alike when its turn comes. Filters' EXISTS and IN, which become joins, are left alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Weak};
 
-use arrow::array::{Array, BooleanArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::array::{Array, BooleanArray, ListArray, StructArray, new_empty_array};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchemaRef, Result, ScalarValue};
+use datafusion::common::{Column, DFSchemaRef, JoinType, Result, ScalarValue, UnnestOptions};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::logical_plan::Subquery;
-use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion::physical_plan::collect;
 use parking_lot::RwLock;
 
 use crate::SqlError;
 use crate::functions::sql_error;
+
+/// The column that has the rows of LATERAL while they are a list.
+const LATERAL: &str = "quire:lateral";
 
 type State = Weak<RwLock<SessionState>>;
 
@@ -51,7 +59,50 @@ fn reads_catalog(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
+/// `LEFT, LATERAL (…)`: the rows for each row of the left side as a list, which is taken apart again.
+fn lateral(join: &Join, state: &State) -> Result<Option<LogicalPlan>> {
+    let (subquery, alias) = match join.right.as_ref() {
+        LogicalPlan::Subquery(subquery) => (subquery, None),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => match input.as_ref() {
+            LogicalPlan::Subquery(subquery) => (subquery, Some(alias.clone())),
+            _ => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    let keeps_all = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if join.filter.is_none() => true,
+        _ => return Ok(None),
+    };
+    if !join.on.is_empty() {
+        return Ok(None);
+    }
+    let left: Vec<Expr> = join.left.schema().columns().into_iter().map(Expr::Column).collect();
+    let outer = outer_references(&subquery.subquery)?;
+    let rows = call(Kind::Rows { keeps_all }, subquery, None, outer, state).alias(LATERAL);
+    let list = Column::new_unqualified(LATERAL);
+    let mut fields = vec![];
+    for (qualifier, field) in join.right.schema().iter() {
+        let value = get_field(Expr::Column(list.clone()), field.name().as_str());
+        fields.push(value.alias_qualified(alias.clone().or(qualifier.cloned()), field.name().as_str()));
+    }
+    let plan = LogicalPlanBuilder::from(join.left.as_ref().clone())
+        .project(left.iter().cloned().chain([rows]))?
+        .unnest_column_with_options(list, UnnestOptions::new().with_preserve_nulls(keeps_all))?
+        .project(left.into_iter().chain(fields))?;
+    let plan = match &join.filter {
+        Some(filter) => plan.filter(filter.clone())?,
+        None => plan,
+    };
+    plan.build().map(Some)
+}
+
 fn with_calls(node: LogicalPlan, state: &State) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Join(join) = &node
+        && let Some(plan) = lateral(join, state)?
+    {
+        return Ok(Transformed::yes(plan));
+    }
     let joinable = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
     rewritten(node, |expr, _| match expr {
         Expr::ScalarSubquery(subquery) => {
@@ -96,26 +147,29 @@ fn holds(schemas: &[DFSchemaRef], column: &Column) -> bool {
 /// The columns of the query around it that a subquery refers to.
 fn outer_references(plan: &LogicalPlan) -> Result<Vec<(FieldRef, Column)>> {
     let mut found: Vec<(FieldRef, Column)> = vec![];
-    plan.apply(|node| {
-        let inputs: Vec<DFSchemaRef> = node.inputs().iter().map(|input| input.schema().clone()).collect();
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                let inner = match expr {
-                    Expr::OuterReferenceColumn(field, column) => vec![(field.clone(), column.clone())],
-                    Expr::ScalarSubquery(subquery) => further_out(subquery, &inputs)?,
-                    Expr::Exists(exists) => further_out(&exists.subquery, &inputs)?,
-                    Expr::InSubquery(within) => further_out(&within.subquery, &inputs)?,
-                    _ => vec![],
-                };
-                for (field, column) in inner {
-                    if !found.iter().any(|(_, known)| *known == column) {
-                        found.push((field, column));
-                    }
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
+    let inputs: Vec<DFSchemaRef> = plan.inputs().iter().map(|input| input.schema().clone()).collect();
+    plan.apply_expressions(|expr| {
+        expr.apply(|expr| {
+            found.extend(match expr {
+                Expr::OuterReferenceColumn(field, column) => vec![(field.clone(), column.clone())],
+                Expr::ScalarSubquery(subquery) => further_out(subquery, &inputs)?,
+                Expr::Exists(exists) => further_out(&exists.subquery, &inputs)?,
+                Expr::InSubquery(within) => further_out(&within.subquery, &inputs)?,
+                _ => vec![],
+            });
+            Ok(TreeNodeRecursion::Continue)
         })
     })?;
+    for (position, input) in plan.inputs().into_iter().enumerate() {
+        let mut inner = outer_references(input)?;
+        if position == 1 && matches!(plan, LogicalPlan::Join(_)) {
+            // LATERAL: what the left side has is not further out.
+            inner.retain(|(_, column)| !inputs[0].has_column(column));
+        }
+        found.extend(inner);
+    }
+    let mut known = HashSet::new();
+    found.retain(|(_, column)| known.insert(column.clone()));
     Ok(found)
 }
 
@@ -137,6 +191,12 @@ fn substituted(plan: LogicalPlan, values: &HashMap<Column, ScalarValue>) -> Resu
         Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans })
     };
     let changed = plan.transform_up(|node| {
+        if let LogicalPlan::Subquery(subquery) = &node
+            && outer_references(&subquery.subquery)?.is_empty()
+        {
+            // It has nothing left to wait for.
+            return Ok(Transformed::yes(subquery.subquery.as_ref().clone()));
+        }
         rewritten(node, |expr, inputs| match expr {
             Expr::OuterReferenceColumn(_, ref column) => match values.get(column) {
                 Some(value) => Ok(Transformed::yes(Expr::Literal(value.clone(), None))),
@@ -169,6 +229,10 @@ enum Kind {
     In {
         negated: bool,
     },
+    /// All of them, as a list; NULL for none when the row outside is to be kept.
+    Rows {
+        keeps_all: bool,
+    },
 }
 
 fn call(kind: Kind, subquery: &Subquery, operand: Option<Expr>, outer: Vec<(FieldRef, Column)>, state: &State) -> Expr {
@@ -177,6 +241,10 @@ fn call(kind: Kind, subquery: &Subquery, operand: Option<Expr>, outer: Vec<(Fiel
     let returns = match kind {
         Kind::Value => subquery.subquery.schema().field(0).data_type().clone(),
         Kind::Exists { .. } | Kind::In { .. } => DataType::Boolean,
+        Kind::Rows { .. } => {
+            let row = DataType::Struct(subquery.subquery.schema().as_arrow().fields().clone());
+            DataType::List(Arc::new(Field::new_list_field(row, true)))
+        }
     };
     // Volatile, so that it stays where it is: joins and sorts cannot wait for it.
     let signature =
@@ -259,6 +327,24 @@ impl AsyncScalarUDFImpl for Apply {
 }
 
 impl Apply {
+    fn rows(&self, batches: &[RecordBatch], keeps_all: bool) -> Result<ScalarValue> {
+        let DataType::List(item) = &self.returns else { return Err(DataFusionError::Internal("rows are a list".into())) };
+        let DataType::Struct(fields) = item.data_type() else { return Err(DataFusionError::Internal("a row is a struct".into())) };
+        if keeps_all && batches.iter().all(|b| b.num_rows() == 0) {
+            return ScalarValue::try_from(&self.returns);
+        }
+        let mut columns = vec![];
+        for (i, field) in fields.iter().enumerate() {
+            let parts = batches.iter().map(|b| cast(b.column(i), field.data_type())).collect::<std::result::Result<Vec<_>, _>>()?;
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            columns.push(if parts.is_empty() { new_empty_array(field.data_type()) } else { concat(&parts)? });
+        }
+        let rows = columns.first().map_or(0, |c| c.len());
+        let rows_of = StructArray::try_new(fields.clone(), columns, None)?;
+        let list = ListArray::try_new(item.clone(), OffsetBuffer::from_lengths([rows]), Arc::new(rows_of), None)?;
+        Ok(ScalarValue::List(Arc::new(list)))
+    }
+
     async fn answer(&self, session: &SessionState, given: &[ScalarValue]) -> Result<ScalarValue> {
         let outer = &given[given.len() - self.columns.len()..];
         let values = self.columns.iter().cloned().zip(outer.iter().cloned()).collect();
@@ -281,6 +367,7 @@ impl Apply {
                 }
                 Ok(ScalarValue::Boolean((!unknown).then_some(negated)))
             }
+            Kind::Rows { keeps_all } => self.rows(&batches, keeps_all),
             Kind::Value if rows > 1 => {
                 Err(sql_error(SqlError::new("21000", "more than one row returned by a subquery used as an expression")))
             }

@@ -308,6 +308,7 @@ pub(crate) fn parse_sql_expression(sql: &str) -> Result<Expr, SqlError> {
 /// Likewise, as the planner takes it.
 pub(crate) fn prepare_sql_expression(sql: &str) -> Result<Expr, SqlError> {
     let mut expr = parse_sql_expression(sql)?;
-    rewrite(&mut expr, true)?;
+    // Places in that text are not places in the statement.
+    rewrite(&mut expr, true).map_err(SqlError::without_place)?;
     Ok(expr)
 }

@@ -77,6 +77,12 @@ impl SqlError {
         self
     }
 
+    /// Forgets the place: the text it is in is not the statement's.
+    pub(crate) fn without_place(mut self) -> SqlError {
+        self.place = None;
+        self
+    }
+
     /// Turns the place into a position in the query text.
     pub(crate) fn located_in(mut self, source: &str) -> SqlError {
         if let (None, Some((line, column))) = (self.position, self.place.take()) {

@@ -270,8 +270,13 @@ struct Put {
 
 /// The table positions of a column list; all columns when there is none.
 pub(crate) fn named_columns(table: &TableDef, names: &[ObjectName]) -> Result<Vec<usize>, SqlError> {
-    let idents: Vec<String> = names.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).map(fold)).collect();
-    column_positions(table, &idents)
+    let idents: Vec<&Ident> = names.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident())).collect();
+    let folded: Vec<String> = idents.iter().map(|ident| fold(ident)).collect();
+    let unknown = folded.iter().position(|name| table.column_index(name).is_none());
+    column_positions(table, &folded).map_err(|error| match unknown {
+        Some(position) => error.at_span(idents[position].span),
+        None => error,
+    })
 }
 
 /// Likewise, for plain names. 42703, 42701.

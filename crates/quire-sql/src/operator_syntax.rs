@@ -37,7 +37,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), SqlError> {
         }
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take() {
-                **pattern = text(like_pattern(literal(pattern)?, escape_character(&escape)?)?);
+                **pattern = text(like_pattern(&literal(pattern)?, escape_character(&escape)?)?);
             }
         }
         Expr::SimilarTo { negated, expr: operand, pattern, escape_char } => {
@@ -45,7 +45,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), SqlError> {
                 Some(escape) => escape_character(escape)?,
                 None => Some('\\'),
             };
-            let pattern = text(similar_pattern(literal(pattern)?, escape)?);
+            let pattern = text(similar_pattern(&literal(pattern)?, escape)?);
             let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
             *expr = Expr::BinaryOp { left: operand.clone(), op, right: Box::new(pattern) };
         }
@@ -116,9 +116,13 @@ fn text(value: String) -> Expr {
     Expr::Value(Value::SingleQuotedString(value).into())
 }
 
-fn literal(pattern: &Expr) -> Result<&str, SqlError> {
+/// A constant text; constants joined by `||` are one.
+fn literal(pattern: &Expr) -> Result<String, SqlError> {
     match pattern {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text), .. }) => Ok(text),
+        Expr::Nested(inner) => literal(inner),
+        Expr::Cast { expr, data_type: datafusion::sql::sqlparser::ast::DataType::Text, .. } => literal(expr),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => Ok(literal(left)? + &literal(right)?),
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text), .. }) => Ok(text.clone()),
         _ => Err(SqlError::unsupported("a pattern that is not a constant, with ESCAPE or SIMILAR TO,")),
     }
 }

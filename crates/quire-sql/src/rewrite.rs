@@ -272,6 +272,9 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Result<Option<Expr>, SqlError
         Err(error) if error.code == "42704" => return Ok(None),
         Err(error) => return Err(error),
     };
+    if !array {
+        check_literal(inner, ty)?;
+    }
     // What `type_number` makes.
     if ty == SqlType::Int4 && !array && integer_literal(inner).is_some() {
         return Ok(None);
@@ -279,6 +282,20 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Result<Option<Expr>, SqlError
     type_number(inner);
     let name = format!("{}{}", ty.name(), if array { "[]" } else { "" });
     Ok(Some(function(CAST, vec![taken(inner), text_literal(name)])))
+}
+
+/// A literal in quotes that is no value of the type is an error where it stands, whether or not it is ever evaluated.
+fn check_literal(inner: &Expr, ty: SqlType) -> Result<(), SqlError> {
+    let Expr::Value(value) = inner else { return Ok(()) };
+    let Value::SingleQuotedString(text) = &value.value else { return Ok(()) };
+    if ty == SqlType::Timestamptz {
+        // The session's zone has a say in it.
+        return Ok(());
+    }
+    match crate::values::parse_text(ty, text).map_err(SqlError::from) {
+        Err(error) if matches!(error.code, "22P02" | "22007") => Err(error.at_span(value.span)),
+        _ => Ok(()),
+    }
 }
 
 /// `INTERVAL '90' DAY` is '90 day'; with two fields the text says what is meant.

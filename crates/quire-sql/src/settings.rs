@@ -374,7 +374,11 @@ impl Parameter {
             }
             Kind::Milliseconds => milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| invalid(self.name, value)),
             Kind::OneOf(allowed) => {
-                let lower = value.to_lowercase();
+                let mut lower = value.to_lowercase();
+                if self.name == "client_encoding" {
+                    // Encodings are compared by letters and digits: drivers write 'utf-8' with its quotes.
+                    lower.retain(|c| c.is_ascii_alphanumeric() || c == '_');
+                }
                 if !allowed.contains(&lower.as_str()) {
                     return Err(invalid(self.name, value));
                 }

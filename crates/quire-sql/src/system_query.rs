@@ -132,28 +132,32 @@ fn expressions(args: &[FunctionArg]) -> Option<Vec<Expr>> {
     args.iter().map(expr).collect()
 }
 
-/// `(_pg_expandarray(x)).n` and `.x`: the numbers and the items of `x`, without pairs.
+/// `(_pg_expandarray(x)).n` and `.x`: the numbers and the items of `x`, without pairs. Of a column, `(keys).x`, its field.
 fn field_of_pairs(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
     let [AccessExpr::Dot(Expr::Identifier(field))] = chain else { return None };
     let Expr::Nested(inner) = root else { return None };
+    if matches!(inner.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        let name = Expr::Value(Value::SingleQuotedString(fold(field)).into());
+        return Some(call("get_field", vec![inner.as_ref().clone(), name]));
+    }
     let Expr::Function(function) = inner.as_ref() else { return None };
     if fold(function.name.0.last()?.as_ident()?) != "_pg_expandarray" {
         return None;
     }
     let array = arguments(&function.args)?.into_iter().next()?;
     match fold(field).as_str() {
-        "n" => Some(call("unnest", vec![call("quire_subscripts", vec![array])])),
+        "n" => Some(call("unnest", vec![call("quire_ordinals", vec![array])])),
         "x" => Some(call("unnest", vec![array])),
         _ => None,
     }
 }
 
-/// Functions with rows of what does not exist here, and their columns.
-const WITHOUT_ROWS: [(&str, &[&str]); 4] = [
-    ("pg_partition_ancestors", &["relid"]),
-    ("pg_partition_tree", &["relid", "parentrelid", "isleaf", "level"]),
-    ("pg_options_to_table", &["option_name", "option_value"]),
-    ("aclexplode", &["grantor", "grantee", "privilege_type", "is_grantable"]),
+/// Functions with rows of what does not exist here, and their columns with types.
+const WITHOUT_ROWS: [(&str, &[(&str, &str)]); 4] = [
+    ("pg_partition_ancestors", &[("relid", "bigint")]),
+    ("pg_partition_tree", &[("relid", "bigint"), ("parentrelid", "bigint"), ("isleaf", "boolean"), ("level", "integer")]),
+    ("pg_options_to_table", &[("option_name", "text"), ("option_value", "text")]),
+    ("aclexplode", &[("grantor", "bigint"), ("grantee", "bigint"), ("privilege_type", "text"), ("is_grantable", "boolean")]),
 ];
 
 /// A function in FROM as a table that the planner knows.
@@ -169,28 +173,28 @@ fn function_as_table(factor: &TableFactor) -> Option<TableFactor> {
         _ => return None,
     };
     let known_as = alias.as_ref().map_or(name.clone(), |alias| fold(&alias.name));
-    let mut given: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|column| fold(&column.name)).collect();
+    let given: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|column| fold(&column.name)).collect();
     if let Some((_, columns)) = WITHOUT_ROWS.iter().find(|(function, _)| *function == name) {
-        let own = columns.iter().map(|c| (*c).to_string()).chain(numbered.then(|| "ordinality".to_string()));
-        given.extend(own.skip(given.len()).collect::<Vec<_>>());
-        let items = given.iter().map(|column| format!("CAST(NULL AS text) AS {}", quoted(column)));
+        let own = columns.iter().copied().chain(numbered.then_some(("ordinality", "bigint"))).enumerate();
+        let items = own.map(|(i, (column, ty))| format!("CAST(NULL AS {ty}) AS {}", quoted(given.get(i).map_or(column, String::as_str))));
         let sql = format!("SELECT {} WHERE false", items.collect::<Vec<_>>().join(", "));
         return derived(&sql, &known_as, false);
     }
     let array = args.first()?;
+    let named = |position: usize, default: &str| given.get(position).cloned().unwrap_or_else(|| default.to_string());
+    let is_constant = |expr: &Expr| matches!(expr, Expr::Value(_) | Expr::UnaryOp { .. });
     match (name.as_str(), numbered) {
+        // The planner's own takes constants only.
+        ("generate_series", false) if !args.iter().all(is_constant) => {
+            Some(unnested(call("generate_series", args.clone()), &known_as, given.first()))
+        }
         ("unnest", false) if args.len() == 1 => Some(unnested(array.clone(), &known_as, given.first())),
         ("generate_subscripts", false) => Some(unnested(call("quire_subscripts", vec![array.clone()]), &known_as, given.first())),
-        ("unnest", true) if args.len() == 1 => {
-            let item = given.first().cloned().unwrap_or(known_as.clone());
-            let ordinal = given.get(1).cloned().unwrap_or("ordinality".into());
-            numbered_items(array, &known_as, &item, &ordinal)
+        ("unnest", true) => {
+            let items: Vec<_> = args.iter().enumerate().map(|(i, array)| (array, named(i, &known_as))).collect();
+            numbered_items(&items, &known_as, &named(items.len(), "ordinality"))
         }
-        ("_pg_expandarray", false) => {
-            let item = given.first().cloned().unwrap_or("x".into());
-            let ordinal = given.get(1).cloned().unwrap_or("n".into());
-            numbered_items(array, &known_as, &item, &ordinal)
-        }
+        ("_pg_expandarray", false) => numbered_items(&[(array, named(0, "x"))], &known_as, &named(1, "n")),
         _ => None,
     }
 }
@@ -203,9 +207,12 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn numbered_items(array: &Expr, alias: &str, item: &str, ordinal: &str) -> Option<TableFactor> {
-    let (item, ordinal) = (quoted(item), quoted(ordinal));
-    derived(&format!("SELECT unnest({array}) AS {item}, unnest(quire_subscripts({array})) AS {ordinal}"), alias, true)
+/// Arrays side by side, their items numbered as those of the first.
+fn numbered_items(arrays: &[(&Expr, String)], alias: &str, ordinal: &str) -> Option<TableFactor> {
+    let (first, _) = arrays.first()?;
+    let items = arrays.iter().map(|(array, name)| format!("unnest({array}) AS {}", quoted(name)));
+    let items = items.chain([format!("unnest(quire_ordinals({first})) AS {}", quoted(ordinal))]);
+    derived(&format!("SELECT {}", items.collect::<Vec<_>>().join(", ")), alias, true)
 }
 
 fn derived(sql: &str, alias: &str, lateral: bool) -> Option<TableFactor> {

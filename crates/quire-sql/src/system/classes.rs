@@ -16,6 +16,8 @@ const HEAP: i64 = 2;
 const BTREE: i64 = 403;
 /// The collation `default`.
 const DEFAULT_COLLATION: i64 = 100;
+/// The collation `C`.
+const C_COLLATION: i64 = 950;
 /// Bytes in which sizes are counted in `relpages`.
 const BLOCK_BYTES: u64 = 8192;
 
@@ -154,7 +156,8 @@ pub(super) fn system_attributes() -> Vec<Row> {
                 row.insert("attstorage", text(&info.storage));
                 row.insert("attalign", text(&info.align));
                 row.insert("attbyval", truth(info.by_value));
-                row.insert("attcollation", oid(info.collation));
+                // Catalogs are sorted byte by byte.
+                row.insert("attcollation", oid(if info.collation == 0 { 0 } else { C_COLLATION }));
             }
             rows.push(row);
         }

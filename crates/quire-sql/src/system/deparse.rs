@@ -221,6 +221,9 @@ impl Printer<'_> {
 
     fn explicit_cast(&self, expr: &Expr, data_type: &DataType) -> Option<Printed> {
         let inner = self.print(expr)?;
+        if data_type.to_string().eq_ignore_ascii_case("bpchar") {
+            return Some(self.cast(&inner, "bpchar", Ty::Of(SqlType::Char(1))));
+        }
         Some(match ddl::sql_type(data_type) {
             Ok(ty) if inner.ty == Ty::Of(ty) => inner,
             Ok(ty) => self.cast(&inner, &ty.name(), Ty::Of(ty)),
@@ -497,6 +500,7 @@ mod tests {
         ] {
             assert_eq!(default(sql, ty), expected, "{sql}");
         }
+        assert_eq!(pretty("'a'::bpchar"), "'a'::bpchar");
         assert_eq!(pretty("('a'::text || 'b'::text)"), "'a'::text || 'b'::text");
     }
 }

@@ -18,7 +18,7 @@ use crate::session_functions::{Body, argument, flag, register_all, repeat, text_
 use crate::{SqlError, regtypes};
 
 pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
-    let subscripts = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    let numbers = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
     let oids = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
     let mut functions: Vec<(&'static str, DataType, Body)> = vec![
         ("format_type", DataType::Utf8, format_type),
@@ -53,6 +53,7 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("pg_encoding_to_char", DataType::Utf8, |cell, args, _| {
             described(cell, args, |_, n, _| Some(if n == 6 { "UTF8" } else { "" }.to_string()))
         }),
+        ("getdatabaseencoding", DataType::Utf8, |_, _, n| Ok(repeat(Some("UTF8"), n))),
         ("pg_char_to_encoding", DataType::Int32, encoding),
         ("pg_tablespace_location", DataType::Utf8, |_, _, n| Ok(repeat(Some(""), n))),
         ("pg_table_is_visible", DataType::Boolean, table_is_visible),
@@ -65,7 +66,7 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("pg_my_temp_schema", DataType::Int64, |_, _, n| Ok(Arc::new(Int64Array::from(vec![0; n])))),
         ("pg_is_other_temp_schema", DataType::Boolean, |_, _, n| Ok(truths(vec![false; n]))),
         ("row_security_active", DataType::Boolean, |_, _, n| Ok(truths(vec![false; n]))),
-        ("quire_subscripts", subscripts, |_, args, _| subscripts_of(argument(args, 0)?)),
+        ("quire_ordinals", numbers, |_, args, _| ordinals(argument(args, 0)?, 1)),
         ("quire_expanded", expanded_type(), |_, args, _| expanded(argument(args, 0)?)),
         ("quire_no_oids", oids, |_, _, n| {
             let field = Arc::new(Field::new_list_field(DataType::Int64, true));
@@ -84,6 +85,7 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         functions.push((name, DataType::Int64, relation_size));
     }
     register_all(context, cell, functions);
+    super::values::register(context);
 }
 
 /// Definitions of things that do not exist here.
@@ -224,7 +226,18 @@ fn function_name(_: &ScopeCell, args: &[ArrayRef], _: usize) -> Result<ArrayRef,
     Ok(Arc::new(shown.collect::<StringArray>()))
 }
 
+/// The oid of the function of that name; of several, of one of them.
+pub(super) fn function_oid(name: &str) -> Option<i64> {
+    static OIDS: LazyLock<HashMap<&'static str, i64>> =
+        LazyLock::new(|| function_names().iter().map(|(oid, name)| (name.as_str(), *oid)).collect());
+    if name == "-" { Some(0) } else { OIDS.get(name).copied() }
+}
+
 fn function_by_oid(oid: i64) -> Option<String> {
+    function_names().get(&oid).cloned()
+}
+
+fn function_names() -> &'static HashMap<i64, String> {
     static NAMES: LazyLock<HashMap<i64, String>> = LazyLock::new(|| {
         let batch = relations::find("pg_catalog", "pg_proc").and_then(|r| fixed::batch(r).ok().flatten());
         let read = batch.as_ref().and_then(|batch| {
@@ -234,7 +247,7 @@ fn function_by_oid(oid: i64) -> Option<String> {
         });
         read.unwrap_or_default()
     });
-    NAMES.get(&oid).cloned()
+    &NAMES
 }
 
 /// `pg_get_expr`: the catalogs keep expressions as text already.
@@ -322,11 +335,11 @@ fn list_of(array: &ArrayRef) -> Result<&ListArray, SqlError> {
     array.as_list_opt::<i32>().ok_or_else(|| SqlError::new("42883", format!("an array is needed, not {}", array.data_type())))
 }
 
-/// 1, 2, … for each item of a list.
-fn subscripts_of(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
+/// `first`, `first` + 1, … for each item of a list.
+pub(super) fn ordinals(array: &ArrayRef, first: i32) -> Result<ArrayRef, SqlError> {
     let list = list_of(array)?;
     let lengths: Vec<usize> = (0..list.len()).map(|row| if list.is_null(row) { 0 } else { list.value_length(row) as usize }).collect();
-    let numbers: Int32Array = lengths.iter().flat_map(|length| 1..=*length as i32).collect();
+    let numbers: Int32Array = lengths.iter().flat_map(|length| first..first + *length as i32).collect();
     let field = Arc::new(Field::new_list_field(DataType::Int32, true));
     let made = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), Arc::new(numbers), None);
     made.map(|list| Arc::new(list) as ArrayRef).map_err(wrong_argument)
@@ -343,7 +356,7 @@ fn expanded_type() -> DataType {
 /// `information_schema._pg_expandarray`: each item with its number.
 fn expanded(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
     let wide = cast(array, &DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)))).map_err(wrong_argument)?;
-    let numbered = subscripts_of(&wide)?;
+    let numbered = ordinals(&wide, 1)?;
     let (items, numbers) = (list_of(&wide)?, list_of(&numbered)?);
     let kept: Vec<ArrayRef> = (0..items.len()).filter(|row| items.is_valid(*row)).map(|row| items.value(row)).collect();
     let kept: Vec<&dyn Array> = kept.iter().map(AsRef::as_ref).collect();

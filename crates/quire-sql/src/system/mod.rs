@@ -10,6 +10,7 @@ mod deparse;
 mod fixed;
 mod functions;
 mod information;
+mod json;
 mod oids;
 mod procs;
 mod relations;

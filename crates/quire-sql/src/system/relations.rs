@@ -31,7 +31,7 @@ impl Relation {
         let fields = self.columns.iter().map(|column| {
             let field = Field::new(column.name, arrow_type(column.ty), true);
             match column.ty {
-                "oid" | "name" | "char" | "int2vector" | "oidvector" => {
+                "oid" | "name" | "char" | "int2vector" | "oidvector" | "regproc" => {
                     field.with_metadata(HashMap::from([(FIELD_CATALOG_TYPE.to_string(), column.ty.to_string())]))
                 }
                 _ => field,
