@@ -8,7 +8,7 @@ use quire_tests::Quire;
 use quire_tests::history::{Op, Promise, Told, Transaction, check};
 use quire_tests::workload::{self, Clients, Stop};
 
-/// How long clients go on: enough for some thousand transactions.
+/// How long clients go on: enough for some hundred transactions on a busy machine.
 const SLICE: Duration = Duration::from_secs(3);
 const SEED: u64 = 20;
 
@@ -95,6 +95,7 @@ fn r(list: u64, seen: &[u64]) -> Op {
 }
 
 /// What the judge says at each promise: nothing, or a part of it.
+#[track_caller]
 fn judged(history: &[Transaction], snapshot: &str, serializable: &str) {
     for (promise, expected) in [(Promise::Snapshot, snapshot), (Promise::Serializable, serializable)] {
         let said = check(history, promise).err().map(|anomaly| anomaly.to_string()).unwrap_or_default();

@@ -251,6 +251,16 @@ fn dependencies(
         }
     }
     let seen_by_others: HashSet<(u64, u64)> = orders.iter().flat_map(|(list, order)| order.iter().map(|n| (*list, *n))).collect();
+    // What was committed and never read comes after all that was read.
+    let mut unseen: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (&(list, number), &writer) in writers {
+        if history[writer].told == Told::Committed && !seen_by_others.contains(&(list, number)) {
+            unseen.entry(list).or_default().push(writer);
+            if let Some(last) = orders.get(&list).and_then(|order| order.last()) {
+                add(writers[&(list, *last)], writer, Edge::Ww);
+            }
+        }
+    }
     for (at, transaction) in history.iter().enumerate() {
         // One that nobody heard of again may not have happened; what it read is then nobody's business.
         let happened = match transaction.told {
@@ -267,8 +277,9 @@ fn dependencies(
             if let Some(last) = others.checked_sub(1) {
                 add(writers[&(*list, seen[last])], at, Edge::Wr);
             }
-            if let Some(next) = orders.get(list).and_then(|order| order.get(others)) {
-                add(at, writers[&(*list, *next)], Edge::Rw);
+            match orders.get(list).and_then(|order| order.get(others)) {
+                Some(next) => add(at, writers[&(*list, *next)], Edge::Rw),
+                None => unseen.get(list).into_iter().flatten().for_each(|writer| add(at, *writer, Edge::Rw)),
             }
         }
     }

@@ -491,23 +491,29 @@ proptest! {
     #[test]
     fn certification_agrees_with_a_model_that_remembers_everything(
         entries in prop::collection::vec(
-            (0..30u128, 0..20u64, 0..4u8, prop::collection::btree_set(0..8u64, 1..4), 0..8u8, prop::collection::btree_set(0..8u64, 1..3)),
+            (0..200u128, 0..7u64, 0..12u8, prop::collection::btree_set(0..16u64, 1..3), 0..8u8, prop::collection::btree_set(0..16u64, 1..3)),
             1..60,
         )
     ) {
         let mut state = State::new();
         state.apply(create(1000, 0, "t"));
         let mut model = Model::default();
-        for (txn, snapshot, kind, values, read_kind, read_values) in entries {
+        // Some rows to begin with.
+        let first: Vec<u64> = (100..116).collect();
+        state.apply(insert(1001, 1, &first));
+        model.commits(1001, 1, Step { inserts: first, ..Step::default() }, 0);
+        for (txn, age, kind, values, read_kind, read_values) in entries {
             let values: Vec<u64> = values.into_iter().collect();
             let read_values: Vec<u64> = read_values.into_iter().collect();
             let next_row = state.view().tables[&T].next_row_id.0;
+            // Mostly of the last few, now and then of what is to come.
+            let snapshot = (state.view().lsn.0 + 1).saturating_sub(age);
             // Half of them read something too.
             let reads = if read_kind < 5 { any_read(read_kind, &read_values) } else { TableRead::default() };
             let (entry, step) = match kind {
-                0 => (insert(txn, snapshot, &values), Step { inserts: values, ..Step::default() }),
-                1 => (load(txn, snapshot, 3), Step { all_keys: true, ..Step::default() }),
-                2 => (delete(txn, snapshot, &values), Step { deletes: values, ..Step::default() }),
+                0..3 => (insert(txn, snapshot, &values), Step { inserts: values, ..Step::default() }),
+                3 => (load(txn, snapshot, 3), Step { all_keys: true, ..Step::default() }),
+                4..6 => (delete(txn, snapshot, &values), Step { deletes: values, ..Step::default() }),
                 _ => (commit(txn, snapshot, vec![], vec![]), Step::default()),
             };
             let LogEntry::Commit(commit) = entry else { unreachable!() };
