@@ -145,6 +145,7 @@ async fn what_no_snapshot_needs_is_removed_and_nothing_else() -> Result<()> {
     let (writer, reader) = (cluster.connect(0).await?, cluster.connect(1).await?);
     writer.batch_execute("CREATE TABLE hot (id bigint PRIMARY KEY, n bigint)").await?;
     writer.batch_execute("INSERT INTO hot SELECT g, 0 FROM generate_series(0, 39) AS s(g)").await?;
+    writer.batch_execute("CREATE TABLE cold (n bigint); INSERT INTO cold VALUES (1), (2)").await?;
     cluster.sealed().await?;
     reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class LIMIT 1").await?;
     let orphan_dir = cluster.object_dir().join("segments").join("1");
@@ -159,6 +160,7 @@ async fn what_no_snapshot_needs_is_removed_and_nothing_else() -> Result<()> {
         write(&writer, 0, 60).await?;
         writer.batch_execute("DELETE FROM hot WHERE id >= 1000; UPDATE hot SET n = n + 1").await?;
     }
+    writer.batch_execute("TRUNCATE cold").await?;
     let segments = at_rest(&cluster).await?;
     let wanted = segments + 1;
     let polling = async {
@@ -174,8 +176,8 @@ async fn what_no_snapshot_needs_is_removed_and_nothing_else() -> Result<()> {
     waited.with_context(|| format!("{wanted} wanted, {:?} there", objects(&cluster.object_dir())))??;
     ensure!(counted(&mut cluster, "quire_storage_collected_objects_total", &["kind=\"orphan\""]).await? == 1);
     ensure!(counted(&mut cluster, "quire_storage_collected_objects_total", &["kind=\"retired\""]).await? > 0);
-    // What the old snapshot names and this node never read is gone by now; it says so, and a new one reads.
-    let error = reader.query_one("SELECT sum(n)::bigint FROM hot", &[]).await.err().context("a snapshot without its rows")?;
+    // What the old snapshot names and no node has in a cache is gone by now; it says so, and a new one reads.
+    let error = reader.query_one("SELECT sum(n)::bigint FROM cold", &[]).await.err().context("a snapshot without its rows")?;
     ensure!(error.code().is_some_and(|c| c.code() == "72000"), "{error:?}");
     reader.batch_execute("ROLLBACK").await?;
     ensure!(numbers(&reader, "SELECT count(*), sum(n)::bigint FROM hot").await? == (40, 3 * 60 + 3 * 40));

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,6 +76,7 @@ pub(crate) struct Compactor {
     objects: Objects,
     options: CompactOptions,
     tables: Mutex<HashMap<TableId, Known>>,
+    pass: AtomicU64,
 }
 
 /// What is known of one table.
@@ -102,7 +104,7 @@ pub(crate) async fn run_compactor(compactor: Arc<Compactor>, shutdown: Shutdown)
 impl Compactor {
     /// Does nothing yet: see [`run_compactor`].
     pub(crate) fn new(replica: Arc<Replica>, objects: Objects, options: CompactOptions) -> Compactor {
-        Compactor { replica, objects, options, tables: Mutex::default() }
+        Compactor { replica, objects, options, tables: Mutex::default(), pass: AtomicU64::new(0) }
     }
 
     /// Does what there is to do, one thing a table in turn.
@@ -110,30 +112,42 @@ impl Compactor {
         let mut busy = true;
         while busy && self.replica.is_leader() {
             busy = false;
+            let pass = self.pass.fetch_add(1, Ordering::Relaxed);
             let view = self.replica.view();
             self.tables.lock().retain(|table, _| view.tables.contains_key(table));
-            for (table, def) in &view.catalog.tables {
-                let Some(job) = view.tables.get(table).and_then(|rows| self.next(def, rows)) else { continue };
-                let kind = job.kind();
-                match Box::pin(self.compact(def, job)).await {
-                    Ok(()) => {
-                        busy = true;
-                        self.tables.lock().entry(*table).or_default().retry = None;
-                    }
-                    Err(error) => self.failed(*table, kind, &error),
-                }
+            for def in view.catalog.tables.values() {
+                busy |= Box::pin(self.look_at(def, pass)).await;
             }
         }
     }
 
-    fn next(&self, def: &TableDef, rows: &TableView) -> Option<Job> {
+    /// Looks at one table until something was written anew, which is said, or there is nothing more to look at.
+    async fn look_at(&self, def: &Arc<TableDef>, pass: u64) -> bool {
+        while let Some(job) = self.replica.view().tables.get(&def.id).and_then(|rows| self.next(def, rows, pass)) {
+            let kind = job.kind();
+            match Box::pin(self.compact(def, job, pass)).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.tables.lock().entry(def.id).or_default().retry = None;
+                    return true;
+                }
+                Err(error) => {
+                    self.failed(def.id, kind, &error);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    fn next(&self, def: &TableDef, rows: &TableView, pass: u64) -> Option<Job> {
         let mut tables = self.tables.lock();
         let known = tables.entry(def.id).or_default();
         if known.retry.as_ref().is_some_and(|(at, _)| clock::now() < *at) {
             return None;
         }
         known.counted.retain(|id, _| rows.segments.iter().any(|s| s.id == *id));
-        choose::choose(def, rows, &known.counted)
+        choose::choose(def, rows, &known.counted, pass)
     }
 
     fn failed(&self, table: TableId, kind: &'static str, error: &CompactError) {
@@ -151,7 +165,8 @@ impl Compactor {
         known.retry = Some((clock::now() + backoff.next_delay(), backoff));
     }
 
-    async fn compact(&self, def: &Arc<TableDef>, job: Job) -> Result<(), CompactError> {
+    /// False when it turns out not to be worth it.
+    async fn compact(&self, def: &Arc<TableDef>, job: Job, pass: u64) -> Result<bool, CompactError> {
         let start = clock::now();
         let kind = job.kind();
         // What is deleted from here on is in the outputs and in the delete set.
@@ -164,12 +179,12 @@ impl Compactor {
             }
             Job::Rewrite(segment) => {
                 let dropped = self.count(&segment, &deleted).await?;
-                let counted = Counted { deleted: dropped.len(), of: deleted.len() };
+                let counted = Counted { of: deleted.len(), pass };
                 self.tables.lock().entry(def.id).or_default().counted.insert(segment.id, counted);
                 let merged = match dropped.len() {
                     all if all == segment.rows => Merged { segments: vec![], dropped },
-                    some if choose::is_much(some, segment.rows) => self.merge(def, vec![segment.clone()], deleted).await?,
-                    _ => return Ok(()),
+                    some if choose::is_worn(some, segment.rows) => self.merge(def, vec![segment.clone()], deleted).await?,
+                    _ => return Ok(false),
                 };
                 (vec![segment], merged)
             }
@@ -200,7 +215,7 @@ impl Compactor {
                 metrics::counter!("quire_storage_compacted_segments_total").increment(inputs.len() as u64);
                 metrics::counter!("quire_storage_purged_rows_total").increment(left_out);
                 metrics::histogram!("quire_storage_compaction_seconds").record(start.elapsed().as_secs_f64());
-                Ok(())
+                Ok(true)
             }
             Outcome::Stale => {
                 put::remove(&self.objects, &outputs).await;

@@ -49,9 +49,9 @@ impl Default for SealOptions {
         SealOptions {
             rows_max: ROW_GROUP_ROWS as u64,
             bytes_max: 64 << 20,
-            batches_max: 8192,
+            batches_max: 1024,
             age_max: Duration::from_secs(60),
-            tick: Duration::from_millis(500),
+            tick: Duration::from_millis(100),
         }
     }
 }

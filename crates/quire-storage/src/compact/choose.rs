@@ -22,6 +22,9 @@ const _: () = assert!(2 * FULL_BYTES <= INPUT_BYTES_MAX, "two small segments alw
 /// Of a segment's rows, one in so many deleted is reason to write it anew: a fifth, so that a table takes at most a quarter more than
 /// its live rows, and a rewrite writes at most four rows for each that it drops.
 const DELETED_ONE_IN: u64 = 5;
+/// Fewer deleted rows are no reason, unless they are all of them: the few rows of a small table that every transaction updates would be
+/// rewritten again and again. A merge leaves them out.
+const DELETED_MIN: u64 = 1024;
 /// What is known of a segment's deleted rows is good until the table's delete set has changed by one in so many of its rows.
 const CHANGED_ONE_IN: u64 = 20;
 
@@ -34,11 +37,13 @@ pub(crate) enum Job {
     Merge(Vec<Arc<SegmentMeta>>),
 }
 
-/// How many rows of a segment were deleted when they were counted, and how large the table's delete set was then.
+/// When the deleted rows of a segment were counted, and were not reason enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
-    pub(crate) deleted: u64,
+    /// The size of the table's delete set then.
     pub(crate) of: u64,
+    /// In which pass over the tables. A segment is counted once in each, however fast rows are deleted.
+    pub(crate) pass: u64,
 }
 
 /// What was counted, by segment.
@@ -49,9 +54,9 @@ pub(crate) fn is_small(segment: &SegmentMeta) -> bool {
     segment.rows < FULL_ROWS && segment.bytes < FULL_BYTES
 }
 
-/// True when a share of rows is large enough to write a segment anew.
-pub(crate) fn is_much(deleted: u64, rows: u64) -> bool {
-    deleted > 0 && deleted.saturating_mul(DELETED_ONE_IN) >= rows
+/// True when so many of a segment's rows are deleted that it is written anew or dropped.
+pub(crate) fn is_worn(deleted: u64, rows: u64) -> bool {
+    rows > 0 && (deleted >= rows || deleted >= DELETED_MIN && deleted.saturating_mul(DELETED_ONE_IN) >= rows)
 }
 
 /// Rows of the segment that are deleted, or more: other segments' rows have ids in between.
@@ -65,17 +70,18 @@ pub(crate) fn is_dense(segment: &SegmentMeta) -> bool {
 }
 
 /// The most useful thing to do to the table, if there is one.
-pub(crate) fn choose(def: &TableDef, rows: &TableView, counted: &CountedRows) -> Option<Job> {
-    let worn = rows.segments.iter().find(|s| may_be_worn(s, &rows.deleted, counted.get(&s.id)));
+pub(crate) fn choose(def: &TableDef, rows: &TableView, counted: &CountedRows, pass: u64) -> Option<Job> {
+    let worn = rows.segments.iter().find(|s| may_be_worn(s, &rows.deleted, counted.get(&s.id), pass));
     worn.cloned().map(Job::Rewrite).or_else(|| merge(def, rows))
 }
 
-fn may_be_worn(segment: &SegmentMeta, deleted: &RowSet, counted: Option<&Counted>) -> bool {
-    if !is_much(deleted_at_most(segment, deleted), segment.rows) {
+fn may_be_worn(segment: &SegmentMeta, deleted: &RowSet, counted: Option<&Counted>, pass: u64) -> bool {
+    if !is_worn(deleted_at_most(segment, deleted), segment.rows) {
         return false;
     }
-    match counted.filter(|_| !is_dense(segment)) {
-        Some(then) => deleted.len().abs_diff(then.of) > segment.rows / CHANGED_ONE_IN,
+    match counted {
+        Some(then) if then.pass == pass => false,
+        Some(then) => is_dense(segment) || deleted.len().abs_diff(then.of) > segment.rows / CHANGED_ONE_IN,
         None => true,
     }
 }

@@ -222,7 +222,7 @@ impl World {
         let (def, rows) = (self.def(), self.state.view().tables[&T].clone());
         let mut counted = CountedRows::new();
         loop {
-            match choose::choose(&def, &rows, &counted) {
+            match choose::choose(&def, &rows, &counted, 1) {
                 None => return,
                 Some(Job::Merge(inputs)) => return self.begin_compact(inputs),
                 Some(Job::Rewrite(segment)) => {
@@ -231,10 +231,10 @@ impl World {
                     let pages = reads.iter().map(|r| object.slice(r.offset as usize..(r.offset + u64::from(r.length)) as usize));
                     let deleted = merge::deleted_of(&segment, pages.collect(), &rows.deleted).unwrap();
                     assert!(deleted.len() <= choose::deleted_at_most(&segment, &rows.deleted));
-                    if choose::is_much(deleted.len(), segment.rows) {
+                    if choose::is_worn(deleted.len(), segment.rows) {
                         return self.begin_compact(vec![segment]);
                     }
-                    assert!(counted.insert(segment.id, Counted { deleted: deleted.len(), of: rows.deleted.len() }).is_none(), "once");
+                    assert!(counted.insert(segment.id, Counted { of: rows.deleted.len(), pass: 1 }).is_none(), "once");
                 }
             }
         }

@@ -40,7 +40,7 @@ fn view(segments: Vec<Arc<SegmentMeta>>, deleted: impl IntoIterator<Item = u64>)
 }
 
 fn merged(rows: &TableView) -> Vec<u64> {
-    match choose(&table(), rows, &CountedRows::new()) {
+    match choose(&table(), rows, &CountedRows::new(), 1) {
         Some(Job::Merge(segments)) => segments.iter().map(|s| s.id.0).collect(),
         Some(Job::Rewrite(segment)) => panic!("rewrite of {}", segment.id),
         None => vec![],
@@ -86,7 +86,7 @@ fn small_segments_are_bounded_whatever_comes() {
         let rows = [3, 900, 60, 5000][(round % 4) as usize];
         sealed += rows;
         segments.push(segment(id, (round * 7919 % 1000) as i64, rows, (0, u64::MAX), &[1]));
-        while let Some(Job::Merge(inputs)) = choose(&table(), &view(segments.clone(), []), &CountedRows::new()) {
+        while let Some(Job::Merge(inputs)) = choose(&table(), &view(segments.clone(), []), &CountedRows::new(), 1) {
             id += 1;
             let rows = inputs.iter().map(|s| s.rows).sum();
             written += rows;
@@ -102,19 +102,25 @@ fn small_segments_are_bounded_whatever_comes() {
 
 #[test]
 fn a_fifth_of_the_rows_deleted_is_reason_to_look() {
-    let choose = |rows: &TableView, counted: &CountedRows| match choose(&table(), rows, counted) {
+    let choose = |rows: &TableView, counted: &CountedRows| match choose(&table(), rows, counted, 7) {
         Some(Job::Rewrite(segment)) => Some(segment.id.0),
         _ => None,
     };
-    let dense = segment(1, 0, 100, (1000, 1099), &[1]);
+    let dense = segment(1, 0, 10_000, (10_000, 19_999), &[1]);
     let none = CountedRows::new();
-    assert_eq!(choose(&view(vec![dense.clone()], 1000..1019), &none), None);
-    assert_eq!(choose(&view(vec![dense.clone()], 1000..1020), &none), Some(1));
-    assert_eq!(choose(&view(vec![dense], 0..1000), &none), None, "other rows");
-    // where other segments' rows have ids in between, they are counted, and again when enough has changed
-    let sparse = segment(2, 0, 100, (1000, 2999), &[1]);
-    let counted = CountedRows::from([(SegmentId(2), Counted { deleted: 3, of: 50 })]);
-    assert_eq!(choose(&view(vec![sparse.clone()], 1000..1050), &none), Some(2));
-    assert_eq!(choose(&view(vec![sparse.clone()], 1000..1055), &counted), None);
-    assert_eq!(choose(&view(vec![sparse], 1000..1056), &counted), Some(2));
+    assert_eq!(choose(&view(vec![dense.clone()], 10_000..11_999), &none), None);
+    assert_eq!(choose(&view(vec![dense.clone()], 10_000..12_000), &none), Some(1));
+    assert_eq!(choose(&view(vec![dense], 0..10_000), &none), None, "other rows");
+    // a few rows are none, unless they are all
+    let few = segment(3, 0, 10, (0, 9), &[1]);
+    assert_eq!(choose(&view(vec![few.clone()], 0..9), &none), None);
+    assert_eq!(choose(&view(vec![few], 0..10), &none), Some(3));
+    // where other segments' rows have ids in between, they are counted, once in a pass, and again when enough has changed
+    let sparse = segment(2, 0, 10_000, (10_000, 29_999), &[1]);
+    let counted = |of, pass| CountedRows::from([(SegmentId(2), Counted { of, pass })]);
+    let deleted = |count: u64| view(vec![sparse.clone()], 10_000..10_000 + count);
+    assert_eq!(choose(&deleted(5000), &none), Some(2));
+    assert_eq!(choose(&deleted(5500), &counted(5000, 6)), None);
+    assert_eq!(choose(&deleted(5501), &counted(5000, 6)), Some(2));
+    assert_eq!(choose(&deleted(9000), &counted(5000, 7)), None);
 }
