@@ -28,8 +28,10 @@ mod system_query;
 mod parse;
 pub use parse::Parsed;
 
+mod aggregate_syntax;
 mod bind;
 mod cursor;
+mod function_syntax;
 mod names;
 mod operator_syntax;
 mod operators;
@@ -38,7 +40,9 @@ mod query;
 mod regtypes;
 mod resolve;
 mod rewrite;
+mod set_functions;
 mod show;
+mod window_names;
 
 mod copy_table;
 mod ddl;

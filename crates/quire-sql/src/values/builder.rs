@@ -244,7 +244,10 @@ fn stored_text(ty: SqlType, text: &str) -> Result<std::borrow::Cow<'_, str>, Val
         SqlType::Char(n) => limited(ty, text.trim_end_matches(' '), n).map(Cow::Borrowed),
         SqlType::Uuid => {
             let braced = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text.trim());
-            let parsed = uuid::Uuid::try_parse(braced).map_err(|_| ValueError::invalid(ty, text))?;
+            // A hyphen may follow each four digits.
+            let groups = braced.split('-').all(|group| !group.is_empty() && group.len() % 4 == 0);
+            let plain: String = braced.chars().filter(|c| *c != '-').collect();
+            let parsed = uuid::Uuid::try_parse(if groups { &plain } else { braced }).map_err(|_| ValueError::invalid(ty, text))?;
             Ok(Cow::Owned(parsed.hyphenated().to_string()))
         }
         SqlType::Json => {
