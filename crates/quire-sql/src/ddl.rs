@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    self, CharacterLength, ColumnOption, CreateTable, DataType, ExactNumberInfo, Expr, IndexColumn, ObjectName, TableConstraint,
-    TimezoneInfo,
+    self, CharacterLength, ColumnOption, CreateTable, DataType, ExactNumberInfo, Expr, IndexColumn, NullsDistinctOption, ObjectName,
+    TableConstraint, TimezoneInfo,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -208,6 +208,9 @@ impl<'a> TableBuilder<'a> {
                     self.columns[id.0 as usize - 1].default = (expr.to_string().to_uppercase() != "NULL").then(|| expr.to_string());
                 }
                 ColumnOption::PrimaryKey(_) => self.primary_key(declared, vec![id])?,
+                ColumnOption::Unique(key) if key.nulls_distinct == NullsDistinctOption::NotDistinct => {
+                    return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
+                }
                 ColumnOption::Unique(_) => self.unique(declared, vec![id]),
                 ColumnOption::Check(check) => self.check(declared.or(check.name.as_ref().map(fold)), &check.expr),
                 ColumnOption::ForeignKey(key) => self.foreign_keys.push((declared.or(key.name.as_ref().map(fold)), vec![id], key.clone())),
@@ -227,6 +230,9 @@ impl<'a> TableBuilder<'a> {
                 self.primary_key(key.name.as_ref().map(fold), columns)
             }
             TableConstraint::Unique(key) => {
+                if key.nulls_distinct == NullsDistinctOption::NotDistinct {
+                    return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
+                }
                 let columns = self.index_columns(&key.columns)?;
                 self.unique(key.name.as_ref().map(fold), columns);
                 Ok(())

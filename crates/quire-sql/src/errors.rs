@@ -167,6 +167,11 @@ fn shared_error(error: &DataFusionError) -> SqlError {
         DataFusionError::ResourcesExhausted(message) => {
             SqlError::new("53200", "out of memory").with_detail(message.clone()).with_hint("Raise --memory-limit, or ask for less at once.")
         }
+        DataFusionError::NotImplemented(message) if message.starts_with(NO_TYPE) && !message.contains('"') => {
+            let name = strip(message);
+            let name = name.trim_start_matches(NO_TYPE).split('(').next().unwrap_or_default().to_lowercase();
+            SqlError::new("42704", format!("type \"{name}\" does not exist"))
+        }
         DataFusionError::NotImplemented(message) => known(RUNNING, message).unwrap_or_else(|| SqlError::new("0A000", strip(message))),
         DataFusionError::Plan(message) => plan_message(strip(message)),
         DataFusionError::Execution(message) => arrow_message(message),
@@ -212,6 +217,9 @@ fn schema_error(error: &SchemaError) -> SqlError {
 fn missing_from(table: &str) -> SqlError {
     SqlError::new("42P01", format!("missing FROM-clause entry for table \"{table}\""))
 }
+
+/// How the planner refuses a type's name.
+const NO_TYPE: &str = "Unsupported SQL type ";
 
 /// Planning errors whose words say enough: what they contain (in lower case), and what Postgres has for it. The first that fits counts;
 /// an empty message keeps the planner's.

@@ -28,9 +28,11 @@ mod system_query;
 mod parse;
 pub use parse::Parsed;
 
+mod aggregate_syntax;
 mod apply;
 mod bind;
 mod cursor;
+mod function_syntax;
 mod names;
 mod operator_syntax;
 mod operators;
@@ -39,7 +41,9 @@ mod query;
 mod regtypes;
 mod resolve;
 mod rewrite;
+mod set_functions;
 mod show;
+mod window_names;
 
 mod copy_table;
 mod ddl;

@@ -135,6 +135,9 @@ enum Kind {
     Arithmetic,
     Comparison,
     Concatenation,
+    Bits,
+    /// Of arrays and json.
+    Nested,
 }
 
 impl Kind {
@@ -144,6 +147,8 @@ impl Kind {
             Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => Kind::Arithmetic,
             Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq => Kind::Comparison,
             Op::StringConcat => Kind::Concatenation,
+            Op::BitwiseAnd | Op::BitwiseOr | Op::PGBitwiseXor | Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => Kind::Bits,
+            Op::PGOverlap | Op::AtArrow | Op::ArrowAt | Op::Arrow | Op::LongArrow | Op::HashArrow | Op::HashLongArrow => Kind::Nested,
             _ => return None,
         })
     }
@@ -184,7 +189,7 @@ fn narrowed(side: Side) -> Side {
 fn resolve_literals(kind: Kind, op: &BinaryOperator, left: Side, right: Side) -> Result<(Side, Side)> {
     let (left, right) = (narrowed(left), narrowed(right));
     let (left_unknown, right_unknown) = (left.unknown().is_some(), right.unknown().is_some());
-    if left_unknown == right_unknown {
+    if left_unknown == right_unknown || kind == Kind::Nested {
         return Ok((left, right));
     }
     let (unknown, known) = if left_unknown { (&left, &right) } else { (&right, &left) };
@@ -269,6 +274,8 @@ impl PgOperators {
             Kind::Arithmetic => self.arithmetic(op, left, right),
             Kind::Comparison => self.comparison(op, left, right),
             Kind::Concatenation => concatenation(op, left, right),
+            Kind::Bits => Ok(None),
+            Kind::Nested => Ok(self.nested(op, left, right)),
         }
     }
 
@@ -277,6 +284,9 @@ impl PgOperators {
         let both = || vec![left.expr.clone(), right.expr.clone()];
         let swapped = || vec![right.expr.clone(), left.expr.clone()];
         if left.is_number() && right.is_number() {
+            if *op == Op::Modulo && (left.ty.is_floating() || right.ty.is_floating()) {
+                return Err(no_operator(op, left, right));
+            }
             return Ok(self.numbers(op, left, right));
         }
         match (op, left.is_interval(), right.is_interval()) {
@@ -303,8 +313,14 @@ impl PgOperators {
         let pair = match (&left.ty, &right.ty) {
             (DataType::Date32, DataType::Interval(_)) => Some((as_timestamp(left)?, right.expr.clone())),
             (DataType::Interval(_), DataType::Date32) if *op == Op::Plus => Some((left.expr.clone(), as_timestamp(right)?)),
+            (DataType::Date32, DataType::Time64(_)) if *op == Op::Plus => return Ok(Some(self.call("quire_at_time", both()))),
+            (DataType::Time64(_), DataType::Date32) if *op == Op::Plus => return Ok(Some(self.call("quire_at_time", swapped()))),
             _ => None,
         };
+        let moment = |side: &Side| matches!(side.ty, DataType::Timestamp(_, _) | DataType::Date32);
+        if *op == Op::Minus && moment(left) && moment(right) && (left.ty != DataType::Date32 || right.ty != DataType::Date32) {
+            return Ok(Some(self.call(functions::SUBTRACT, both())));
+        }
         if let Some((l, r)) = pair {
             let sum = Expr::BinaryExpr(BinaryExpr::new(Box::new(l), operator, Box::new(r)));
             return Ok(Some(constant_sum(sum)));
@@ -314,6 +330,24 @@ impl PgOperators {
             return Err(no_operator(op, left, right));
         }
         Ok(None)
+    }
+
+    fn nested(&self, op: &BinaryOperator, left: &Side, right: &Side) -> Option<Expr> {
+        use BinaryOperator as Op;
+        let list = |side: &Side| matches!(side.ty, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _));
+        let json = left.sql == Some(SqlType::Json);
+        let (name, swapped) = match op {
+            Op::PGOverlap if list(left) && list(right) => ("quire_array_overlaps", false),
+            Op::AtArrow if list(left) && list(right) => ("quire_array_contains", false),
+            Op::ArrowAt if list(left) && list(right) => ("quire_array_contains", true),
+            Op::Arrow if json => ("quire_json_get", false),
+            Op::LongArrow if json => ("quire_json_get_text", false),
+            Op::HashArrow if json => ("quire_json_path", false),
+            Op::HashLongArrow if json => ("quire_json_path_text", false),
+            _ => return None,
+        };
+        let (first, second) = if swapped { (right, left) } else { (left, right) };
+        Some(self.call(name, vec![first.expr.clone(), second.expr.clone()]))
     }
 
     fn numbers(&self, op: &BinaryOperator, left: &Side, right: &Side) -> Option<Expr> {

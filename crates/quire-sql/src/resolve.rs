@@ -215,7 +215,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 
 /// 42601 for a reserved word that stands as a name.
 fn reserved(ident: &Ident) -> Result<(), SqlError> {
-    if ident.quote_style.is_none() && RESERVED.contains(&fold(ident).as_str()) {
+    if ident.quote_style.is_none() && is_reserved(&fold(ident)) {
         return Err(SqlError::syntax(format!("syntax error at or near \"{}\"", ident.value)).at_span(ident.span));
     }
     Ok(())

@@ -18,11 +18,12 @@ use crate::bind::cast_to;
 use crate::ddl::sql_type;
 use crate::functions::CAST;
 use crate::names::name_derived;
+use crate::{aggregate_syntax, function_syntax, set_functions, window_names};
 
 /// Digits of a number that the planner takes as numeric.
 const DIGITS_MAX: usize = 38;
 /// Functions whose result has their arguments' type: an integer literal among them must be an integer.
-const POLYMORPHIC: [&str; 9] = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "max", "min", "array_agg"];
+const POLYMORPHIC: [&str; 10] = ["coalesce", "nullif", "greatest", "least", "sum", "avg", "max", "min", "array_agg", "pg_typeof"];
 
 /// Brings a statement or an expression to what the planner knows.
 ///
@@ -44,7 +45,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         // Before their expressions change.
         query.with.iter_mut().flat_map(|with| &mut with.cte_tables).for_each(|cte| name_derived(&mut cte.query));
-        match self.body(&mut query.body) {
+        match window_names::complete(query).and_then(|()| self.body(&mut query.body)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -98,30 +99,22 @@ impl Rewriter {
                 return Err(SqlError::unsupported("FULL JOIN with USING").with_hint("Use ON, and coalesce(left.key, right.key)."));
             }
         }
+        set_functions::in_select_list(select);
+        aggregate_syntax::name_items(&mut select.projection);
         for from in &mut select.from {
-            let relations = std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation));
-            relations.for_each(name_relation);
+            relation(&mut from.relation)?;
+            from.joins.iter_mut().try_for_each(|join| relation(&mut join.relation))?;
         }
         Ok(())
     }
 }
 
-/// Names the columns of a relation of FROM. A function gives its alias, or its name, to its only column.
-fn name_relation(factor: &mut TableFactor) {
-    let (name, alias) = match factor {
-        TableFactor::Derived { subquery, .. } => return name_derived(subquery),
-        TableFactor::Table { name, alias, args: Some(_), .. } => (name.clone(), alias),
-        TableFactor::Function { name, alias, .. } => (name.clone(), alias),
-        _ => return,
-    };
-    let Some(function) = name.0.last().and_then(|p| p.as_ident()).cloned() else { return };
-    if !function.value.eq_ignore_ascii_case("generate_series") {
-        return;
+fn relation(factor: &mut TableFactor) -> Result<(), SqlError> {
+    if let TableFactor::Derived { subquery, .. } = factor {
+        name_derived(subquery);
     }
-    let alias = alias.get_or_insert_with(|| ast::TableAlias { explicit: true, name: function, columns: vec![], at: None });
-    if alias.columns.is_empty() {
-        alias.columns.push(ast::TableAliasColumnDef { name: alias.name.clone(), data_type: None });
-    }
+    function_syntax::check_factor(factor)?;
+    set_functions::in_from(factor)
 }
 
 /// A number under a cast to float or numeric is read by the type itself, so that no digit is lost on the way.
@@ -152,7 +145,7 @@ fn integer_literal(expr: &Expr) -> Option<i32> {
 }
 
 /// An integer literal is an integer when it fits; the planner would make it a bigint.
-fn type_number(expr: &mut Expr) {
+pub(crate) fn type_number(expr: &mut Expr) {
     if integer_literal(expr).is_some() {
         let number = Expr::Nested(Box::new(std::mem::replace(expr, null())));
         *expr = cast_to(number, SqlType::Int4);
@@ -177,6 +170,8 @@ pub(crate) fn typed_cast(expr: Expr, ty: SqlType) -> Expr {
 }
 
 fn expression(expr: &mut Expr) -> Result<(), SqlError> {
+    function_syntax::rewrite(expr)?;
+    aggregate_syntax::rewrite(expr)?;
     match expr {
         Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. } => {
             if let Some(cast) = cast(inner, data_type)? {
@@ -185,7 +180,7 @@ fn expression(expr: &mut Expr) -> Result<(), SqlError> {
         }
         Expr::TypedString(typed) => {
             if let Ok(ty) = sql_type(&typed.data_type) {
-                *expr = typed_cast(Expr::Value(typed.value.clone()), ty);
+                *expr = with_precision(typed_cast(Expr::Value(typed.value.clone()), ty), &typed.data_type);
             }
         }
         Expr::Interval(interval) => {
@@ -281,7 +276,19 @@ fn cast(inner: &mut Expr, data_type: &DataType) -> Result<Option<Expr>, SqlError
     }
     type_number(inner);
     let name = format!("{}{}", ty.name(), if array { "[]" } else { "" });
-    Ok(Some(function(CAST, vec![taken(inner), text_literal(name)])))
+    let cast = function(CAST, vec![taken(inner), text_literal(name)]);
+    Ok(Some(if array { cast } else { with_precision(cast, data_type) }))
+}
+
+/// `timestamp(3)`: rounded to so many digits of a second.
+fn with_precision(value: Expr, data_type: &DataType) -> Expr {
+    match data_type {
+        DataType::Timestamp(Some(digits), _) | DataType::Time(Some(digits), _) if *digits < 6 => {
+            let digits = Expr::Value(Value::Number(digits.to_string(), false).into());
+            function("quire_precision", vec![value, cast_to(digits, SqlType::Int4)])
+        }
+        _ => value,
+    }
 }
 
 /// A literal in quotes that is no value of the type is an error where it stands, whether or not it is ever evaluated.

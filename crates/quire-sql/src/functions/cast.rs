@@ -214,7 +214,7 @@ fn item_type(array: &ArrayRef) -> DataType {
 }
 
 /// An array as text: `{1,2,NULL}`.
-fn shown(array: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn shown(array: &ArrayRef) -> Result<ArrayRef> {
     let ty = SqlType::of_arrow(&item_type(array)).unwrap_or(SqlType::Text);
     let mut out = StringViewBuilder::with_capacity(array.len());
     let lists = match array.data_type() {
@@ -258,7 +258,7 @@ fn quoted_item(text: &str) -> String {
     if plain { text.to_string() } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
-fn arrays_from_text(array: &ArrayRef, ty: SqlType, zone: &str) -> Result<ArrayRef> {
+pub(super) fn arrays_from_text(array: &ArrayRef, ty: SqlType, zone: &str) -> Result<ArrayRef> {
     let text = arrow::compute::cast(array, &DataType::Utf8View)?;
     let text = arrow::array::AsArray::as_string_view(&text);
     let mut items = StringViewBuilder::new();
@@ -281,7 +281,7 @@ fn arrays_from_text(array: &ArrayRef, ty: SqlType, zone: &str) -> Result<ArrayRe
 }
 
 /// The items of `{a,"b c",NULL}`.
-fn array_items(text: &str) -> std::result::Result<Vec<Option<String>>, SqlError> {
+pub(super) fn array_items(text: &str) -> std::result::Result<Vec<Option<String>>, SqlError> {
     let malformed = || SqlError::new("22P02", format!("malformed array literal: \"{text}\""));
     let inner = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(malformed)?;
     let mut items = vec![];

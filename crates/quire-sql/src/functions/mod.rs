@@ -1,7 +1,11 @@
 //! Functions of our own: those of Postgres that the planner lacks and that depend on nothing but their arguments.
 
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
+use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 
@@ -18,24 +22,88 @@ pub(crate) use arithmetic::common;
 
 mod intervals;
 
+mod forms;
+
+mod calendar;
+mod clock;
+mod datetime;
+mod extract;
+mod series;
+mod to_char;
+pub(crate) use datetime::SUBTRACT;
+
+mod math;
+mod precise;
+
+mod bytes;
+mod regexp;
+mod text;
+
+mod arrays;
+mod json;
+
 mod aggregates;
+mod ordered;
+mod variance;
 
 /// What `version()` says.
 pub(crate) fn version() -> String {
     format!("PostgreSQL {SERVER_VERSION} (Quire {})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Adds them to a state.
+/// Adds them to a state. Those with a name that the planner knows take its place.
 pub(crate) fn register(context: &SessionContext) {
     context.register_udf(ScalarUDF::from(Constant::new("version", version())));
-    for function in operators() {
+    // What gives rows is called by another name where it gives an array.
+    for name in ["generate_series", "range"] {
+        context.deregister_udf(name);
+    }
+    for function in operators().into_iter().chain(named()) {
         context.register_udf(function);
     }
+    for function in variance::udafs() {
+        context.register_udaf(function);
+    }
+    context.register_udaf(bool_and_udaf().as_ref().clone().with_aliases(["every"]));
+    context.register_udtf("generate_series", Arc::new(series::SeriesFunction));
+}
+
+/// Functions that are called by name.
+fn named() -> Vec<ScalarUDF> {
+    let subjects = [
+        clock::udfs(),
+        datetime::udfs(),
+        extract::udfs(),
+        to_char::udfs(),
+        math::udfs(),
+        precise::udfs(),
+        bytes::udfs(),
+        regexp::udfs(),
+        text::udfs(),
+        arrays::udfs(),
+        json::udfs(),
+        ordered::udfs(),
+        vec![series::udf()],
+    ];
+    subjects.into_iter().flatten().collect()
+}
+
+/// True for a function whose integer literals are integers: one that is written here.
+pub(crate) fn is_ours(name: &str) -> bool {
+    static NAMES: OnceLock<HashSet<String>> = OnceLock::new();
+    NAMES.get_or_init(|| named().iter().map(|f| f.name().to_string()).collect()).contains(name)
 }
 
 /// What operators, casts and aggregates are planned as.
 pub(crate) fn operators() -> Vec<ScalarUDF> {
-    [cast::udf(), aggregates::addend()].into_iter().chain(arithmetic::udfs()).chain(intervals::udfs()).collect()
+    [cast::udf(), aggregates::addend()]
+        .into_iter()
+        .chain(datetime::operators())
+        .chain(arrays::operators())
+        .chain(json::operators())
+        .chain(arithmetic::udfs())
+        .chain(intervals::udfs())
+        .collect()
 }
 
 /// A function without arguments that always gives the same text.

@@ -12,10 +12,13 @@ use quire_types::SqlType;
 
 use crate::SqlError;
 
-/// What a function is called with: arrays of one length, and the field that is wanted.
+/// What a function is called with: arrays of one length and their fields, the field that is wanted, and the session's time zone.
 pub(super) struct Call<'a> {
     pub(super) arrays: Vec<ArrayRef>,
+    pub(super) fields: &'a [FieldRef],
     pub(super) returns: &'a Field,
+    pub(super) rows: usize,
+    pub(super) zone: &'a str,
 }
 
 type Coerce = fn(&[DataType]) -> Option<Vec<DataType>>;
@@ -84,22 +87,40 @@ impl ScalarUDFImpl for Native {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let call = Call { arrays, returns: &args.return_field };
-        let out = (self.run)(&call)?;
-        Ok(if constant && self.signature.volatility != Volatility::Volatile && !args.args.is_empty() {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)
-        } else {
-            ColumnarValue::Array(out)
-        })
+        invoke(&args, self.signature.volatility, |call| (self.run)(&call))
     }
+}
+
+/// Runs a function over its arguments as arrays: once when all are constant, unless it gives something else each time.
+pub(super) fn invoke(
+    args: &ScalarFunctionArgs,
+    volatility: Volatility,
+    run: impl FnOnce(Call<'_>) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    let scalars = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+    let constant = scalars && !args.args.is_empty() && volatility != Volatility::Volatile;
+    let rows = if constant { 1 } else { args.number_rows };
+    let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+    let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
+    let out = run(Call { arrays, fields: &args.arg_fields, returns: &args.return_field, rows, zone })?;
+    if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)) } else { Ok(ColumnarValue::Array(out)) }
 }
 
 /// 42883, with the types in Postgres' names.
 pub(crate) fn no_function(name: &str, given: &[DataType]) -> DataFusionError {
-    let types: Vec<String> = given.iter().map(shown_type).collect();
+    missing(name, given.iter().map(shown_type).collect())
+}
+
+/// Likewise, where the fields are known.
+pub(super) fn no_function_of(name: &str, given: &[FieldRef]) -> DataFusionError {
+    let shown = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8 => "unknown".to_string(),
+        ty => SqlType::of_field(field).map_or_else(|| shown_type(ty), |t| t.name().split('(').next().unwrap_or_default().to_string()),
+    };
+    missing(name, given.iter().map(shown).collect())
+}
+
+fn missing(name: &str, types: Vec<String>) -> DataFusionError {
     sql_error(
         SqlError::new("42883", format!("function {name}({}) does not exist", types.join(", ")))
             .with_hint("No function matches the given name and argument types. You might need to add explicit type casts."),

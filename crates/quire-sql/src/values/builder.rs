@@ -234,24 +234,6 @@ pub(crate) fn invalid_utf8(bytes: &[u8], at: usize) -> ValueError {
     ValueError::new("22021", format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" ")))
 }
 
-/// A uuid's digits: Postgres takes a hyphen after each fourth.
-fn uuid_digits(text: &str) -> Option<String> {
-    let mut digits = String::with_capacity(32);
-    let mut hyphen = true;
-    for c in text.chars() {
-        if c == '-' {
-            if hyphen || !digits.len().is_multiple_of(4) || digits.len() == 32 {
-                return None;
-            }
-            hyphen = true;
-        } else {
-            digits.push(c);
-            hyphen = false;
-        }
-    }
-    (digits.len() == 32).then_some(digits)
-}
-
 fn stored_text(ty: SqlType, text: &str) -> Result<std::borrow::Cow<'_, str>, ValueError> {
     use std::borrow::Cow;
     if text.as_bytes().contains(&0) {
@@ -262,8 +244,10 @@ fn stored_text(ty: SqlType, text: &str) -> Result<std::borrow::Cow<'_, str>, Val
         SqlType::Char(n) => limited(ty, text.trim_end_matches(' '), n).map(Cow::Borrowed),
         SqlType::Uuid => {
             let braced = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text.trim());
-            let digits = uuid_digits(braced).ok_or_else(|| ValueError::invalid(ty, text))?;
-            let parsed = uuid::Uuid::try_parse(&digits).map_err(|_| ValueError::invalid(ty, text))?;
+            // A hyphen may follow each four digits.
+            let groups = braced.split('-').all(|group| !group.is_empty() && group.len() % 4 == 0);
+            let plain: String = braced.chars().filter(|c| *c != '-').collect();
+            let parsed = uuid::Uuid::try_parse(if groups { &plain } else { braced }).map_err(|_| ValueError::invalid(ty, text))?;
             Ok(Cow::Owned(parsed.hyphenated().to_string()))
         }
         SqlType::Json => {

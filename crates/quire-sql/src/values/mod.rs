@@ -27,7 +27,7 @@ mod coerce;
 pub use coerce::coerce;
 
 mod cast;
-pub(crate) use cast::{can_cast, cast_to};
+pub(crate) use cast::{can_cast, cast_to, text_of};
 
 #[cfg(test)]
 mod tests;
