@@ -5,10 +5,9 @@ use std::io::IsTerminal;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// Libraries that say at every heartbeat what we say once. In a clean stop the parts of openraft end one after the other, and each says at ERROR
+/// Libraries that say at every heartbeat what we say once, or every NOTICE that a server sends. In a clean stop the parts of openraft end one after the other, and each says at ERROR
 /// that the next one is gone; that its core ended without being told to is said by the storage node.
-const DEFAULT_FILTER: &str =
-    "info,openraft=error,openraft::core::heartbeat=off,openraft::raft=off,foyer=error,foyer_memory=error,foyer_storage=error";
+const DEFAULT_FILTER: &str = "info,openraft=error,openraft::core::heartbeat=off,openraft::raft=off,foyer=error,foyer_memory=error,foyer_storage=error,tokio_postgres=warn";
 
 /// Starts logging to standard error: for people on a terminal, as JSON otherwise. `QUIRE_LOG` filters.
 ///

@@ -68,7 +68,14 @@ mod tests {
 
     fn commit(table: u32, row_count: u64) -> Commit {
         let write = TableWrite { table: TableId(table), row_count, ..TableWrite::default() };
-        Commit { txn_id: TxnId(1), snapshot: Lsn(0), isolation: Isolation::ReadCommitted, catalog: vec![], writes: vec![write] }
+        Commit {
+            txn_id: TxnId(1),
+            snapshot: Lsn(0),
+            isolation: Isolation::ReadCommitted,
+            catalog: vec![],
+            writes: vec![write],
+            reads: vec![],
+        }
     }
 
     fn view(delta_rows: u64) -> View {

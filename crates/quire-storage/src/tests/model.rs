@@ -137,7 +137,7 @@ impl World {
         let txn_id = TxnId(self.number().into());
         let snapshot = snapshot.unwrap_or(self.state.view()).lsn;
         let writes = if catalog.is_empty() { vec![write] } else { vec![] };
-        self.apply(LogEntry::Commit(Commit { txn_id, snapshot, isolation: Isolation::ReadCommitted, catalog, writes }))
+        self.apply(LogEntry::Commit(Commit { txn_id, snapshot, isolation: Isolation::ReadCommitted, catalog, writes, reads: vec![] }))
     }
 
     /// New rows with keys in no order.
