@@ -3,6 +3,7 @@
 mod cluster;
 mod copy;
 mod faults;
+mod pgbench;
 mod psql;
 mod psql_golden;
 mod s3;

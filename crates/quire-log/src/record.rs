@@ -59,4 +59,8 @@ pub struct TableLsns {
     pub write: Lsn,
     /// The last bulk load, which claimed keys without naming them.
     pub all_keys: Lsn,
+    /// The last commit whose foreign keys pointed at keys of the table.
+    pub key_read: Lsn,
+    /// The last that did so without naming them.
+    pub all_key_reads: Lsn,
 }

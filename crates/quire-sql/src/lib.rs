@@ -23,6 +23,7 @@ pub use work::Work;
 mod settings;
 
 mod syntax;
+mod syntax_sequence;
 mod system_query;
 
 mod parse;
@@ -40,13 +41,21 @@ mod resolve;
 mod rewrite;
 mod show;
 
+mod alter;
+mod alter_rows;
+mod alteration;
 mod copy_table;
 mod ddl;
 mod define;
+mod define_sequence;
 mod depend;
 mod dml;
+mod foreign_keys;
+mod generated;
 mod insert;
 mod on_conflict;
+mod sequence_options;
+mod table_builder;
 mod utility;
 
 mod copy_in;
@@ -59,11 +68,15 @@ mod write;
 mod catalog;
 mod functions;
 mod scan_exec;
+mod sequence_functions;
+mod sequences;
 mod session_functions;
 mod source;
 mod system;
 mod system_functions;
+mod system_sequences;
 mod table;
+mod view_reads;
 
 mod errors;
 

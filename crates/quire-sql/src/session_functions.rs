@@ -16,7 +16,7 @@ use crate::catalog::ScopeCell;
 use crate::{SqlError, regtypes, system};
 
 /// From the session, the arguments as arrays, and how many rows they have.
-type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
+pub(crate) type Body = fn(&ScopeCell, &[ArrayRef], usize) -> Result<ArrayRef, SqlError>;
 
 /// One of them: name, what it gives, and how.
 struct OfSession {
@@ -66,14 +66,19 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         }),
     ];
     for (name, returns, body) in functions {
-        let signature = Signature::one_of(
-            vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
-            Volatility::Volatile,
-        );
-        context.register_udf(ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature }));
+        register_function(context, cell, name, returns, body);
     }
     context.register_udf(ScalarUDF::from(TypeOf { signature: Signature::any(1, Volatility::Stable) }));
     context.register_udf(ScalarUDF::from(ArrayOfQuery { signature: Signature::any(1, Volatility::Immutable) }));
+}
+
+/// Adds one of them. What it gives may differ from call to call.
+pub(crate) fn register_function(context: &SessionContext, cell: &Arc<ScopeCell>, name: &'static str, returns: DataType, body: Body) {
+    let signature = Signature::one_of(
+        vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
+        Volatility::Volatile,
+    );
+    context.register_udf(ScalarUDF::from(OfSession { name, returns, body, cell: cell.clone(), signature }));
 }
 
 fn repeat(value: Option<&str>, rows: usize) -> ArrayRef {
@@ -88,11 +93,11 @@ fn wrong_argument(error: arrow::error::ArrowError) -> SqlError {
     SqlError::new("42883", error.to_string())
 }
 
-fn text_of(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
+pub(crate) fn text_of(array: &ArrayRef) -> Result<ArrayRef, SqlError> {
     cast(array, &DataType::Utf8).map_err(wrong_argument)
 }
 
-fn argument(args: &[ArrayRef], position: usize) -> Result<&ArrayRef, SqlError> {
+pub(crate) fn argument(args: &[ArrayRef], position: usize) -> Result<&ArrayRef, SqlError> {
     args.get(position).ok_or_else(|| SqlError::new("42883", "an argument is missing"))
 }
 
@@ -108,7 +113,7 @@ fn by_name(args: &[ArrayRef], of: impl Fn(&str) -> Option<String>) -> Result<Arr
     Ok(Arc::new(names.as_string::<i32>().iter().map(|n| of(n?)).collect::<StringArray>()))
 }
 
-fn flag(args: &[ArrayRef], position: usize, row: usize) -> bool {
+pub(crate) fn flag(args: &[ArrayRef], position: usize, row: usize) -> bool {
     let Some(array) = args.get(position) else { return false };
     array.as_boolean_opt().is_some_and(|b| b.is_valid(row) && b.value(row))
 }

@@ -15,11 +15,12 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::prelude::SessionContext;
-use quire_types::{Catalog, ColumnDef, ColumnId, ConstraintKind, ReferentialAction, SchemaId, SqlType, TableDef};
+use quire_types::{Catalog, ColumnDef, ColumnId, ConstraintKind, Generated, ReferentialAction, SchemaId, SqlType, TableDef};
 
 use crate::catalog::{DATABASE, Database, ScopeCell};
 use crate::engine::SUPERUSER;
-use crate::{ddl, session_functions, system_functions, values};
+use crate::sequences::shown_default;
+use crate::{ddl, sequence_functions, session_functions, system_functions, system_sequences, values};
 
 /// oid of the superuser, as in Postgres.
 pub(crate) const OWNER: i32 = 10;
@@ -36,6 +37,7 @@ pub(crate) fn register(database: &Arc<Database>, cell: &Arc<ScopeCell>, context:
     database.register_schema("information_schema", Arc::new(InformationSchema { cell: cell.clone() }))?;
     system_functions::register(context, cell);
     session_functions::register(context, cell);
+    sequence_functions::register(context, cell);
     Ok(())
 }
 
@@ -82,6 +84,9 @@ pub(crate) fn class_by_oid(catalog: &Catalog, oid: i64) -> Option<(String, Strin
     if let Some(view) = catalog.views.values().find(|v| i64::from(v.id.0) == oid) {
         return Some((schema_name(catalog, view.schema), view.name.clone()));
     }
+    if let Some(sequence) = catalog.sequences.values().find(|s| i64::from(s.id.0) == oid) {
+        return Some((schema_name(catalog, sequence.schema), sequence.name.clone()));
+    }
     for table in catalog.tables.values() {
         if i64::from(table.id.0) == oid {
             return Some((schema_name(catalog, table.schema), table.name.clone()));
@@ -110,6 +115,8 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Relations of `pg_catalog` that the shared one lacks, or has with other columns than Postgres.
 const ADDED: &[(&str, &[(&str, DataType)])] = &[
+    ("pg_sequence", system_sequences::PG_SEQUENCE),
+    ("pg_sequences", system_sequences::PG_SEQUENCES),
     (
         "pg_tables",
         &[
@@ -232,6 +239,8 @@ impl SchemaProvider for PgCatalog {
             let rows = match name {
                 "pg_tables" => tables(&catalog),
                 "pg_indexes" => index_definitions(&catalog),
+                "pg_sequence" => system_sequences::pg_sequence(&catalog),
+                "pg_sequences" => system_sequences::pg_sequences(&self.cell, &catalog),
                 _ => self.activity(),
             };
             let fields: Vec<Field> = columns.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect();
@@ -244,7 +253,7 @@ impl SchemaProvider for PgCatalog {
             "pg_namespace" => namespaces(&catalog),
             "pg_index" => indexes(&catalog),
             "pg_constraint" => constraints(&catalog),
-            "pg_attrdef" => defaults(&catalog),
+            "pg_attrdef" => defaults(&catalog, &self.cell.settings().lock().search_path()),
             "pg_database" => databases(),
             "pg_roles" | "pg_authid" => roles(),
             "pg_settings" => self.settings(),
@@ -328,6 +337,9 @@ impl PgCatalog {
             row.insert("reltype", int(row_type_oid(view.id.0)));
             rows.push(row);
         }
+        for sequence in catalog.sequences.values() {
+            rows.push(class(sequence.id.0 as i32, &sequence.name, sequence.schema, "S", 3));
+        }
         for (oid, name) in SYSTEM_CLASSES {
             rows.push(class(oid, name, PG_CATALOG, "r", 0));
         }
@@ -381,7 +393,12 @@ fn attributes(catalog: &Catalog) -> Vec<Row> {
     let mut rows = vec![];
     for table in catalog.tables.values() {
         for (i, column) in table.columns.iter().enumerate() {
-            rows.push(attribute(table.id.0 as i32, i + 1, &column.name, column.ty, !column.nullable, column.default.is_some()));
+            let mut row = attribute(table.id.0 as i32, i + 1, &column.name, column.ty, !column.nullable, column.default.is_some());
+            row.insert("atthasmissing", truth(column.missing.is_some()));
+            if let Some(Generated::Identity { always, .. }) = &column.generated {
+                row.insert("attidentity", text(if *always { "a" } else { "d" }));
+            }
+            rows.push(row);
         }
         for (ordinal, _, columns) in table.unique_keys() {
             for (i, column) in columns.iter().filter_map(|id| table.column(*id)).enumerate() {
@@ -484,7 +501,7 @@ fn action_letter(action: ReferentialAction) -> &'static str {
     }
 }
 
-fn defaults(catalog: &Catalog) -> Vec<Row> {
+fn defaults(catalog: &Catalog, path: &[String]) -> Vec<Row> {
     let mut rows = vec![];
     for table in catalog.tables.values() {
         for (i, column) in table.columns.iter().enumerate() {
@@ -493,7 +510,7 @@ fn defaults(catalog: &Catalog) -> Vec<Row> {
                     ("oid", int(derived_oid(table, i as u32, 3))),
                     ("adrelid", int(table.id.0 as i32)),
                     ("adnum", ScalarValue::Int16(Some(i as i16 + 1))),
-                    ("adbin", text(default)),
+                    ("adbin", text(shown_default(default, catalog, path))),
                 ]));
             }
         }
@@ -587,7 +604,7 @@ impl fmt::Debug for InformationSchema {
 }
 
 const INFORMATION_TABLES: &[(&str, &[(&str, DataType)])] = &[
-    ("sequences", &[("sequence_catalog", DataType::Utf8), ("sequence_schema", DataType::Utf8), ("sequence_name", DataType::Utf8)]),
+    ("sequences", system_sequences::INFORMATION_SEQUENCES),
     (
         "routines",
         &[
@@ -639,6 +656,7 @@ const INFORMATION_TABLES: &[(&str, &[(&str, DataType)])] = &[
             ("udt_schema", DataType::Utf8),
             ("udt_name", DataType::Utf8),
             ("is_identity", DataType::Utf8),
+            ("identity_generation", DataType::Utf8),
             ("is_generated", DataType::Utf8),
             ("is_updatable", DataType::Utf8),
         ],
@@ -694,12 +712,13 @@ impl SchemaProvider for InformationSchema {
         let Some((_, columns)) = INFORMATION_TABLES.iter().find(|(n, _)| *n == name) else { return Ok(None) };
         let catalog = self.cell.get().catalog;
         let rows = match name {
-            // Neither exists here yet.
-            "sequences" | "routines" => vec![],
+            // None exists here yet.
+            "routines" => vec![],
+            "sequences" => system_sequences::information_sequences(&catalog),
             "role_table_grants" => information_grants(&catalog),
             "schemata" => information_schemata(&catalog),
             "tables" => information_tables(&catalog),
-            "columns" => information_columns(&catalog),
+            "columns" => information_columns(&catalog, &self.cell.settings().lock().search_path()),
             "views" => information_views(&catalog),
             "table_constraints" => information_constraints(&catalog),
             _ => information_key_columns(&catalog),
@@ -757,7 +776,7 @@ fn information_tables(catalog: &Catalog) -> Vec<Row> {
     rows.collect()
 }
 
-fn information_columns(catalog: &Catalog) -> Vec<Row> {
+fn information_columns(catalog: &Catalog, path: &[String]) -> Vec<Row> {
     let column = |mut row: Row, number: usize, name: &str, ty: SqlType, nullable: bool, default: Option<&String>| {
         let full = ty.name();
         let base = full.split('(').next().unwrap_or(&full);
@@ -766,7 +785,7 @@ fn information_columns(catalog: &Catalog) -> Vec<Row> {
         row.insert("is_nullable", text(if nullable { "YES" } else { "NO" }));
         row.insert("data_type", text(base));
         if let Some(default) = default {
-            row.insert("column_default", text(default));
+            row.insert("column_default", text(shown_default(default, catalog, path)));
         }
         match ty {
             SqlType::Varchar(Some(n)) | SqlType::Char(n) => {
@@ -804,7 +823,12 @@ fn information_columns(catalog: &Catalog) -> Vec<Row> {
     let mut rows = vec![];
     for table in catalog.tables.values() {
         for (i, c) in table.columns.iter().enumerate() {
-            rows.push(column(relation(catalog, table.schema, &table.name), i + 1, &c.name, c.ty, c.nullable, c.default.as_ref()));
+            let mut row = column(relation(catalog, table.schema, &table.name), i + 1, &c.name, c.ty, c.nullable, c.default.as_ref());
+            if let Some(Generated::Identity { always, .. }) = &c.generated {
+                row.insert("is_identity", text("YES"));
+                row.insert("identity_generation", text(if *always { "ALWAYS" } else { "BY DEFAULT" }));
+            }
+            rows.push(row);
         }
     }
     for view in catalog.views.values() {
@@ -841,7 +865,7 @@ fn information_constraints(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::PrimaryKey(_) => ("PRIMARY KEY", "YES"),
                 ConstraintKind::Unique(_) => ("UNIQUE", "YES"),
                 ConstraintKind::Check(_) => ("CHECK", "YES"),
-                ConstraintKind::ForeignKey { .. } => ("FOREIGN KEY", "NO"),
+                ConstraintKind::ForeignKey { .. } => ("FOREIGN KEY", "YES"),
             };
             row.insert("constraint_type", text(kind));
             row.insert("enforced", text(enforced));

@@ -1,8 +1,9 @@
 //! The state machine as keys and values: what [`quire_log::Applied`] writes, and what a restart reads.
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
-//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `p` position, `q` number → outcome,
-//! `r` LSN → keys, `s` table → LSNs of its last writes. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
+//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` sequence, `i` how far it has come
+//! since its definition was written, `p` position, `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes. Values
+//! are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
 
 use std::collections::HashSet;
 
@@ -123,6 +124,14 @@ fn change_writes(store: &dyn OrderedStore, lsn: Lsn, ordinal: u64, change: &Chan
                 out.push(put(key(b'c', &[view.id.0.into()]), value(&created)));
             }
             CatalogChange::DropView(id) => out.push(clear(b'c', &[id.0.into()])),
+            CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } => {
+                let created = Change::Catalog(CatalogChange::CreateSequence(sequence.clone()));
+                out.push(put(key(b'h', &[sequence.id.0.into()]), value(&created)));
+                out.push(clear(b'i', &[sequence.id.0.into()]));
+            }
+            // The definition is not in the change: the position has a key of its own, read after the definition's.
+            CatalogChange::MoveSequence { id, .. } => out.push(put(key(b'i', &[id.0.into()]), value(change))),
+            CatalogChange::DropSequence(id) => out.extend([b'h', b'i'].map(|prefix| clear(prefix, &[id.0.into()]))),
         },
         Change::Truncated(table) => {
             out.extend([b'e', b'f', b'g'].map(|prefix| clear(prefix, &[table.0.into()])));
@@ -169,7 +178,14 @@ fn record_write(record: Record) -> Write {
         }
         Record::KeysTrimmed { through } => Write::DeleteRange(Family::State, key(b'r', &[]), key(b'r', &[through.0 + 1])),
         Record::Table { table, lsns } => {
-            let lsns = r::TableLsns { table: table.0, insert: lsns.insert.0, write: lsns.write.0, all_keys: lsns.all_keys.0 };
+            let lsns = r::TableLsns {
+                table: table.0,
+                insert: lsns.insert.0,
+                write: lsns.write.0,
+                all_keys: lsns.all_keys.0,
+                key_read: lsns.key_read.0,
+                all_key_reads: lsns.all_key_reads.0,
+            };
             put(key(b's', &[table.0.into()]), r::Record::Table(lsns))
         }
         Record::TableGone(table) => clear(b's', &[table.0.into()]),
@@ -198,7 +214,13 @@ pub(crate) fn load(store: &dyn OrderedStore) -> Result<State, LoadError> {
                 records.push(Record::Keys { lsn: Lsn(k.lsn), keys });
             }
             r::Record::Table(t) => {
-                let lsns = TableLsns { insert: Lsn(t.insert), write: Lsn(t.write), all_keys: Lsn(t.all_keys) };
+                let lsns = TableLsns {
+                    insert: Lsn(t.insert),
+                    write: Lsn(t.write),
+                    all_keys: Lsn(t.all_keys),
+                    key_read: Lsn(t.key_read),
+                    all_key_reads: Lsn(t.all_key_reads),
+                };
                 records.push(Record::Table { table: TableId(t.table), lsns });
             }
         }
