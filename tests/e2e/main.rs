@@ -1,11 +1,15 @@
 //! The whole program from outside, by what clients and operators do to it.
 
+// Real processes live in real time.
+#![allow(clippy::disallowed_methods)]
+
 mod cluster;
 mod compaction;
 mod copy;
 mod faults;
 mod hermitage;
 mod histories;
+mod pgbench;
 mod psql;
 mod psql_golden;
 mod s3;

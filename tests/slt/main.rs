@@ -52,6 +52,7 @@ macro_rules! files {
 }
 
 files! {
+    alter_table,
     constraints,
     create_table,
     errors,
@@ -73,6 +74,7 @@ files! {
     select_joins,
     select_subqueries,
     select_windows,
+    sequences,
     settings,
     transactions,
     types_boolean,

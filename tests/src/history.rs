@@ -175,7 +175,7 @@ fn orders(history: &[Transaction], writers: &HashMap<(u64, u64), usize>) -> Resu
 }
 
 fn appended(ops: &[Op], to: u64) -> Vec<u64> {
-    ops.iter().filter_map(|op| matches!(op, Op::Append(list, _) if *list == to).then(|| number_of(op))).collect()
+    ops.iter().filter(|op| matches!(op, Op::Append(list, _) if *list == to)).map(number_of).collect()
 }
 
 fn number_of(op: &Op) -> u64 {

@@ -30,3 +30,10 @@ where
         },
     }
 }
+
+/// Waits for a future where nothing can be awaited: in a function that a library calls on one of the runtime's threads.
+///
+/// The thread's other tasks move elsewhere meanwhile, which the runtime must have several threads for.
+pub fn wait<F: Future>(future: F) -> F::Output {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use quire_types::{Catalog, CatalogChange, Commit, Outcome, RowId, RowIds, TableId, TableView, TableWrite};
+use quire_types::{Catalog, CatalogChange, Commit, KeyAssert, Outcome, RowId, RowIds, SchemaId, TableId, TableView, TableWrite};
 
 use crate::State;
+use crate::window::{Key, claim, read_claim};
 
 impl State {
     /// `None` when nothing stands against the commit; otherwise what does.
@@ -41,6 +42,10 @@ impl State {
                 None => catalog.apply(change),
             }
         }
+        if let Some((table, key)) = catalog.broken_foreign_key() {
+            let why = format!("the table or key that constraint \"{key}\" on table \"{}\" references is gone", table.name);
+            return Err(Outcome::CatalogConflict(why));
+        }
         Ok(Some(catalog))
     }
 
@@ -69,7 +74,10 @@ impl State {
         if let Some(outcome) = self.lock_objection(commit.snapshot, table, &write.deletes, true) {
             return Some(outcome);
         }
-        self.key_objection(commit, write)
+        if write.unwritten && lsns.write > commit.snapshot {
+            return Some(Outcome::KeyConflict { table, constraint: None });
+        }
+        self.key_objection(commit, write).or_else(|| self.key_read_objection(commit, write))
     }
 
     /// True when the row was deleted, as far as is remembered: see [`crate::record::TableLsns::purged`] for the rest.
@@ -86,13 +94,30 @@ impl State {
         if commit.snapshot < self.window.floor() {
             return Some(Outcome::SnapshotTooOld);
         }
-        if lsns.all_keys > commit.snapshot || write.all_keys && lsns.insert > commit.snapshot {
+        let unnamed = lsns.all_keys.max(lsns.all_key_reads) > commit.snapshot;
+        if unnamed || write.all_keys && lsns.insert.max(lsns.key_read) > commit.snapshot {
             return Some(Outcome::KeyConflict { table, constraint: None });
         }
-        let taken = |key: &&quire_types::KeyAssert| {
-            self.window.claimed_at(&(table, key.constraint, key.hash)).is_some_and(|lsn| lsn > commit.snapshot)
-        };
+        let since = |key: Key| self.window.claimed_at(&key).is_some_and(|lsn| lsn > commit.snapshot);
+        let taken = |key: &&KeyAssert| since(claim(table, key)) || since(read_claim(table, key));
         write.keys.iter().find(taken).map(|key| Outcome::KeyConflict { table, constraint: Some(key.constraint) })
+    }
+
+    /// Keys that the commit's foreign keys point at were there at its snapshot: they must be there still.
+    fn key_read_objection(&self, commit: &Commit, write: &TableWrite) -> Option<Outcome> {
+        if write.key_reads.is_empty() && !write.all_key_reads {
+            return None;
+        }
+        let table = write.table;
+        let lsns = self.table_lsns(table);
+        if commit.snapshot < self.window.floor() {
+            return Some(Outcome::SnapshotTooOld);
+        }
+        if lsns.all_keys > commit.snapshot || write.all_key_reads && lsns.write > commit.snapshot {
+            return Some(Outcome::KeyConflict { table, constraint: None });
+        }
+        let gone = |key: &&KeyAssert| self.window.claimed_at(&claim(table, key)).is_some_and(|lsn| lsn > commit.snapshot);
+        write.key_reads.iter().find(gone).map(|key| Outcome::KeyConflict { table, constraint: Some(key.constraint) })
     }
 }
 
@@ -123,7 +148,14 @@ fn malformed(write: &TableWrite) -> Option<Outcome> {
 /// What stands against a catalog change. The words are Postgres', for the client that retries and then gives up.
 fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcome> {
     let conflict = |why: String| Some(Outcome::CatalogConflict(why));
-    let id_taken = |id: &TableId| catalog.tables.contains_key(id) || catalog.views.contains_key(id);
+    let id_taken = |id: &TableId| catalog.id_taken(*id);
+    // A new relation, or an old one under a new name.
+    let name_objection = |schema: SchemaId, name: &str| {
+        if !catalog.schemas.contains_key(&schema) {
+            return conflict(format!("schema {schema} does not exist"));
+        }
+        if catalog.name_taken(schema, name) { conflict(format!("relation \"{name}\" already exists")) } else { None }
+    };
     match change {
         CatalogChange::CreateSchema(schema) => {
             if catalog.schemas.contains_key(&schema.id) || catalog.schema_by_name(&schema.name).is_some() {
@@ -135,7 +167,9 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
             if !catalog.schemas.contains_key(id) {
                 return conflict(format!("schema {id} does not exist"));
             }
-            let used = catalog.tables.values().any(|t| t.schema == *id) || catalog.views.values().any(|v| v.schema == *id);
+            let used = catalog.tables.values().any(|t| t.schema == *id)
+                || catalog.views.values().any(|v| v.schema == *id)
+                || catalog.sequences.values().any(|s| s.schema == *id);
             if used { conflict(format!("schema {id} is not empty")) } else { None }
         }
         CatalogChange::CreateTable(table) => {
@@ -150,10 +184,7 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
         CatalogChange::ReplaceTable(table) => match catalog.tables.get(&table.id) {
             Some(old) if old.version + 1 == table.version => {
                 let renamed = old.name != table.name || old.schema != table.schema;
-                if renamed && catalog.name_taken(table.schema, &table.name) {
-                    return conflict(format!("relation \"{}\" already exists", table.name));
-                }
-                None
+                if renamed { name_objection(table.schema, &table.name) } else { None }
             }
             _ => Some(Outcome::SchemaConflict { table: table.id }),
         },
@@ -177,6 +208,28 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
                 None
             } else {
                 conflict(format!("view {id} does not exist"))
+            }
+        }
+        CatalogChange::CreateSequence(sequence) if id_taken(&sequence.id) => {
+            conflict(format!("relation \"{}\" already exists", sequence.name))
+        }
+        CatalogChange::CreateSequence(sequence) => name_objection(sequence.schema, &sequence.name),
+        CatalogChange::ReplaceSequence { sequence, from } => match catalog.sequences.get(&sequence.id) {
+            Some(old) if old.epoch + 1 == sequence.epoch && old.position == *from => {
+                let renamed = old.name != sequence.name || old.schema != sequence.schema;
+                if renamed { name_objection(sequence.schema, &sequence.name) } else { None }
+            }
+            _ => conflict(format!("sequence \"{}\" was changed by another transaction", sequence.name)),
+        },
+        CatalogChange::MoveSequence { id, from, .. } => match catalog.sequences.get(id) {
+            Some(old) if old.position == *from => None,
+            _ => conflict(format!("sequence {id} was used by another transaction")),
+        },
+        CatalogChange::DropSequence(id) => {
+            if catalog.sequences.contains_key(id) {
+                None
+            } else {
+                conflict(format!("sequence {id} does not exist"))
             }
         }
     }

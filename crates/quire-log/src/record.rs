@@ -91,4 +91,8 @@ pub struct TableLsns {
     pub purged: Lsn,
     /// The last commit that had locked rows.
     pub locks: Lsn,
+    /// The last commit whose foreign keys pointed at keys of the table.
+    pub key_read: Lsn,
+    /// The last that did so without naming them.
+    pub all_key_reads: Lsn,
 }

@@ -9,7 +9,7 @@ use quire_types::{
 
 use crate::purged::Purged;
 use crate::record::{Record, TableLsns};
-use crate::window::{Key, Lock, Window};
+use crate::window::{Key, Lock, Window, claim, read_claim};
 
 /// Outcomes remembered: a client asks again for 30 seconds at most, and one log does not commit 25,000 times a second for that long.
 const OUTCOMES_MAX: usize = 750_000;
@@ -179,7 +179,8 @@ impl State {
         self.view.apply(lsn, &out.changes);
         let mut claimed = vec![];
         for write in commit.writes {
-            claimed.extend(write.keys.iter().map(|k| (write.table, k.constraint, k.hash)));
+            claimed.extend(write.keys.iter().map(|key| claim(write.table, key)));
+            claimed.extend(write.key_reads.iter().map(|key| read_claim(write.table, key)));
             let first_new = out.changes.len();
             self.write(lsn, write, &mut out);
             self.view.apply(lsn, &out.changes[first_new..]);
@@ -253,11 +254,21 @@ impl State {
         let mut deleted = write.deletes;
         // Older rows have smaller ids: the list stays ascending.
         deleted.extend(write.segment_deletes.into_iter().map(|position| RowId(first_of_segments.0 + position)));
-        if !deleted.is_empty() {
+        let deletes = !deleted.is_empty();
+        if deletes {
             out.changes.push(Change::RowsDeleted { table, rows: deleted });
         }
+        let changes_rows = write.truncate || inserts || deletes;
         let lsns = self.lsns.entry(table).or_default();
-        lsns.write = lsn;
+        if changes_rows {
+            lsns.write = lsn;
+        }
+        if write.all_key_reads {
+            lsns.all_key_reads = lsn;
+        }
+        if write.all_key_reads || !write.key_reads.is_empty() {
+            lsns.key_read = lsn;
+        }
         if inserts {
             lsns.insert = lsn;
         }

@@ -2,8 +2,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
     CatalogChange, Change, ColumnDef, ColumnId, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn,
-    Outcome, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableRead, TableWrite,
-    Term, TxnId, View,
+    Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition,
+    SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
 };
 
 use crate::State;
@@ -16,7 +16,7 @@ fn table(id: TableId, name: &str) -> TableDef {
         schema: SchemaId(2200),
         name: name.into(),
         version: 1,
-        columns: vec![ColumnDef { id: ColumnId(1), name: "a".into(), ty: SqlType::Int8, nullable: false, default: None }],
+        columns: vec![ColumnDef { nullable: false, ..ColumnDef::new(ColumnId(1), "a", SqlType::Int8) }],
         next_column_id: ColumnId(2),
         constraints: vec![ConstraintDef { name: format!("{name}_pkey"), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
         clustering: vec![ColumnId(1)],
@@ -202,6 +202,122 @@ fn a_plan_for_an_older_definition_never_writes() {
     check(&[insert(2, 1, &[1]), truncate(3, 1)], &format!("Committed(Lsn(2)), {lost}"));
     let replace = TableDef { version: 3, ..table(T, "t") };
     check(&[commit(2, 1, vec![CatalogChange::ReplaceTable(replace)], vec![])], lost);
+}
+
+/// A row elsewhere whose foreign key points at these keys of T; the table U is made for it.
+fn refer(txn: u128, snapshot: u64, keys: &[u64], all: bool) -> LogEntry {
+    let key_reads: Vec<KeyAssert> = keys.iter().map(|&hash| KeyAssert { constraint: 0, hash }).collect();
+    commit(txn, snapshot, vec![], vec![TableWrite { table: T, version: 1, key_reads, all_key_reads: all, ..TableWrite::default() }])
+}
+
+/// Deletes a row whose key foreign keys may point at.
+fn delete_key(txn: u128, snapshot: u64, row: u64, key: u64) -> LogEntry {
+    let keys = vec![KeyAssert { constraint: 0, hash: key }];
+    commit(txn, snapshot, vec![], vec![TableWrite { table: T, version: 1, deletes: vec![RowId(row)], keys, ..TableWrite::default() }])
+}
+
+#[test]
+fn a_key_that_is_referenced_does_not_go_and_one_that_goes_is_not_referenced() {
+    let (lost, lost_all) =
+        ("KeyConflict { table: TableId(16400), constraint: Some(0) }", "KeyConflict { table: TableId(16400), constraint: None }");
+    let rows = insert(2, 1, &[5, 6]);
+    let check = |entries: &[LogEntry], expected: &str| {
+        check(&[std::slice::from_ref(&rows), entries].concat(), &format!("Committed(Lsn(2)), {expected}"))
+    };
+    check(&[refer(3, 2, &[5], false), delete_key(4, 2, 0, 5)], &format!("Committed(Lsn(3)), {lost}"));
+    check(&[delete_key(3, 2, 0, 5), refer(4, 2, &[5], false)], &format!("Committed(Lsn(3)), {lost}"));
+    check(&[refer(3, 2, &[5], false), delete_key(4, 2, 1, 6)], "Committed(Lsn(3)), Committed(Lsn(4))");
+    check(&[refer(3, 2, &[5], false), refer(4, 2, &[5], false)], "Committed(Lsn(3)), Committed(Lsn(4))");
+    check(&[refer(3, 2, &[5], false), delete_key(4, 3, 0, 5)], "Committed(Lsn(3)), Committed(Lsn(4))");
+    check(&[refer(3, 2, &[], true), delete_key(4, 2, 0, 5)], &format!("Committed(Lsn(3)), {lost_all}"));
+    check(&[delete_key(3, 2, 0, 5), refer(4, 2, &[], true)], &format!("Committed(Lsn(3)), {lost_all}"));
+    check(&[load(3, 2, 10), refer(4, 2, &[6], false)], &format!("Committed(Lsn(3)), {lost_all}"));
+    check(&[refer(3, 2, &[6], false), load(4, 2, 10)], &format!("Committed(Lsn(3)), {lost_all}"));
+    // What only points at a table does not write it.
+    check(&[refer(3, 2, &[6], false), truncate(4, 2)], "Committed(Lsn(3)), Committed(Lsn(4))");
+}
+
+#[test]
+fn a_new_constraint_conflicts_with_rows_that_it_has_not_seen() {
+    let constrain = |txn, snapshot| {
+        let change = CatalogChange::ReplaceTable(TableDef { version: 2, ..table(T, "t") });
+        commit(txn, snapshot, vec![change], vec![TableWrite { table: T, version: 2, unwritten: true, ..TableWrite::default() }])
+    };
+    let lost = "KeyConflict { table: TableId(16400), constraint: None }";
+    check(&[insert(2, 1, &[1]), constrain(3, 1)], &format!("Committed(Lsn(2)), {lost}"));
+    check(&[insert(2, 1, &[1]), constrain(3, 2)], "Committed(Lsn(2)), Committed(Lsn(3))");
+    check(&[constrain(2, 1), insert(3, 1, &[1])], "Committed(Lsn(2)), SchemaConflict { table: TableId(16400) }");
+}
+
+#[test]
+fn a_foreign_key_is_never_without_its_table() {
+    let child = || {
+        let mut child = table(TableId(16_401), "child");
+        child.constraints[0] = ConstraintDef {
+            name: "child_a_fkey".into(),
+            kind: ConstraintKind::ForeignKey {
+                columns: vec![ColumnId(1)],
+                references: T,
+                referenced: vec![ColumnId(1)],
+                on_delete: ReferentialAction::NoAction,
+                on_update: ReferentialAction::NoAction,
+            },
+        };
+        vec![CatalogChange::CreateTable(child)]
+    };
+    let drop = || vec![CatalogChange::DropTable { id: T, version: 1 }];
+    let no_key = TableDef { version: 2, constraints: vec![], ..table(T, "t") };
+    let lost = "CatalogConflict(\"the table or key that constraint \\\"child_a_fkey\\\" on table \\\"child\\\" references is gone\")";
+    check(&[commit(2, 1, child(), vec![]), commit(3, 1, drop(), vec![])], &format!("Committed(Lsn(2)), {lost}"));
+    check(&[commit(2, 1, drop(), vec![]), commit(3, 1, child(), vec![])], &format!("Committed(Lsn(2)), {lost}"));
+    let without = || vec![CatalogChange::ReplaceTable(no_key.clone())];
+    check(&[commit(2, 1, child(), vec![]), commit(3, 1, without(), vec![])], &format!("Committed(Lsn(2)), {lost}"));
+    let both = [drop(), vec![CatalogChange::DropTable { id: TableId(16_401), version: 1 }]].concat();
+    check(&[commit(2, 1, child(), vec![]), commit(3, 2, both, vec![])], "Committed(Lsn(2)), Committed(Lsn(3))");
+}
+
+#[test]
+fn the_values_of_a_sequence_are_given_out_once() {
+    let at = |last, called| SequencePosition { last, called };
+    let id = TableId(16_402);
+    let sequence = SequenceDef {
+        id,
+        schema: SchemaId(2200),
+        name: "s".into(),
+        ty: SqlType::Int8,
+        start: 1,
+        increment: 1,
+        min: 1,
+        max: 100,
+        cache: 1,
+        cycle: false,
+        owner: None,
+        position: at(1, false),
+        epoch: 0,
+    };
+    let moved = |txn, from, to| commit(txn, 1, vec![CatalogChange::MoveSequence { id, from, to }], vec![]);
+    let set = |txn, from, epoch| {
+        let sequence = SequenceDef { position: at(50, true), epoch, ..sequence.clone() };
+        commit(txn, 1, vec![CatalogChange::ReplaceSequence { sequence, from }], vec![])
+    };
+    let create = commit(2, 1, vec![CatalogChange::CreateSequence(sequence.clone())], vec![]);
+    let used = "CatalogConflict(\"sequence 16402 was used by another transaction\")";
+    let changed = "CatalogConflict(\"sequence \\\"s\\\" was changed by another transaction\")";
+    let check = |entries: &[LogEntry], expected: &str| {
+        check(&[std::slice::from_ref(&create), entries].concat(), &format!("Committed(Lsn(2)), {expected}"))
+    };
+    check(&[moved(3, at(1, false), at(32, true)), moved(4, at(1, false), at(32, true))], &format!("Committed(Lsn(3)), {used}"));
+    check(&[moved(3, at(1, false), at(32, true)), set(4, at(1, false), 1)], &format!("Committed(Lsn(3)), {changed}"));
+    check(&[set(3, at(1, false), 1), moved(4, at(1, false), at(32, true))], &format!("Committed(Lsn(3)), {used}"));
+    check(&[set(3, at(1, false), 1), moved(4, at(50, true), at(82, true))], "Committed(Lsn(3)), Committed(Lsn(4))");
+    check(&[set(3, at(1, false), 1), set(4, at(50, true), 1)], &format!("Committed(Lsn(3)), {changed}"));
+    let taken = table(TableId(16_403), "s");
+    let taken = commit(3, 1, vec![CatalogChange::CreateTable(taken)], vec![]);
+    check(&[taken], "CatalogConflict(\"relation \\\"s\\\" already exists\")");
+    check(
+        &[commit(3, 1, vec![CatalogChange::DropSequence(id)], vec![]), moved(4, at(1, false), at(2, true))],
+        &format!("Committed(Lsn(3)), {used}"),
+    );
 }
 
 #[test]

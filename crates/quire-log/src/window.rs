@@ -3,12 +3,25 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use quire_types::{Lsn, RowId, TableId};
+use quire_types::{KeyAssert, Lsn, RowId, TableId};
 
 /// (table, ordinal of the constraint, hash of the key).
 pub(crate) type Key = (TableId, u32, u64);
 /// (table, row, whether it was locked FOR SHARE only).
 pub(crate) type Lock = (TableId, RowId, bool);
+
+/// In the ordinal of a claim that a foreign key made: it leaves the key as it is, so claims of this kind do not exclude each other.
+const READ: u32 = 1 << 31;
+
+/// The claim of one who inserts or deletes the key.
+pub(crate) fn claim(table: TableId, key: &KeyAssert) -> Key {
+    (table, key.constraint & !READ, key.hash)
+}
+
+/// The claim of one whose foreign key points at the key.
+pub(crate) fn read_claim(table: TableId, key: &KeyAssert) -> Key {
+    (table, key.constraint | READ, key.hash)
+}
 
 /// Claims remembered. A snapshot that is older than what they cover gets 40001; at ten thousand inserts a second that is after 100 s.
 pub(crate) const CLAIMS_MAX: usize = 1_000_000;

@@ -107,6 +107,14 @@ impl From<&t::ColumnDef> for p::ColumnDef {
             r#type: Some(column.ty.into()),
             nullable: column.nullable,
             default_sql: column.default.clone(),
+            missing: column.missing.as_ref().map(Into::into),
+            had_nulls: column.had_nulls,
+            generated: column.generated.as_ref().map(|generated| match generated {
+                t::Generated::Identity { sequence, always } => {
+                    p::column_def::Generated::Identity(p::Identity { sequence: sequence.0, always: *always })
+                }
+                t::Generated::Stored(sql) => p::column_def::Generated::Stored(sql.clone()),
+            }),
         }
     }
 }
@@ -121,6 +129,14 @@ impl TryFrom<p::ColumnDef> for t::ColumnDef {
             ty: required(column.r#type, "column.type")?.try_into()?,
             nullable: column.nullable,
             default: column.default_sql,
+            missing: column.missing.map(TryInto::try_into).transpose()?,
+            had_nulls: column.had_nulls,
+            generated: column.generated.map(|generated| match generated {
+                p::column_def::Generated::Identity(identity) => {
+                    t::Generated::Identity { sequence: t::TableId(identity.sequence), always: identity.always }
+                }
+                p::column_def::Generated::Stored(sql) => t::Generated::Stored(sql),
+            }),
         })
     }
 }
@@ -227,7 +243,20 @@ impl TryFrom<p::TableDef> for t::TableDef {
 impl From<&t::ViewDef> for p::ViewDef {
     fn from(view: &t::ViewDef) -> Self {
         let columns = view.columns.iter().map(|(name, ty)| p::ViewColumn { name: name.clone(), r#type: Some((*ty).into()) });
-        p::ViewDef { id: view.id.0, schema: view.schema.0, name: view.name.clone(), sql: view.sql.clone(), columns: columns.collect() }
+        let read = |read: &t::ViewRead| p::ViewRead {
+            id: read.id.0,
+            schema: read.schema.clone(),
+            name: read.name.clone(),
+            columns: read.columns.iter().map(|(id, name)| p::view_read::Column { id: id.0, name: name.clone() }).collect(),
+        };
+        p::ViewDef {
+            id: view.id.0,
+            schema: view.schema.0,
+            name: view.name.clone(),
+            sql: view.sql.clone(),
+            columns: columns.collect(),
+            reads: view.reads.iter().map(read).collect(),
+        }
     }
 }
 
@@ -242,7 +271,17 @@ impl TryFrom<p::ViewDef> for t::ViewDef {
             name: view.name,
             sql: view.sql,
             columns: view.columns.into_iter().map(column).collect::<Result<_>>()?,
+            reads: view.reads.into_iter().map(view_read).collect(),
         })
+    }
+}
+
+fn view_read(read: p::ViewRead) -> t::ViewRead {
+    t::ViewRead {
+        id: t::TableId(read.id),
+        schema: read.schema,
+        name: read.name,
+        columns: read.columns.into_iter().map(|c| (t::ColumnId(c.id), c.name)).collect(),
     }
 }
 
@@ -259,6 +298,14 @@ impl From<&t::CatalogChange> for p::CatalogChange {
                 Change::CreateView(p::CreateView { view: Some(view.into()), replace: *replace })
             }
             t::CatalogChange::DropView(id) => Change::DropView(id.0),
+            t::CatalogChange::CreateSequence(sequence) => Change::CreateSequence(sequence.into()),
+            t::CatalogChange::ReplaceSequence { sequence, from } => {
+                Change::ReplaceSequence(p::ReplaceSequence { sequence: Some(sequence.into()), from: Some((*from).into()) })
+            }
+            t::CatalogChange::MoveSequence { id, from, to } => {
+                Change::MoveSequence(p::MoveSequence { id: id.0, from: Some((*from).into()), to: Some((*to).into()) })
+            }
+            t::CatalogChange::DropSequence(id) => Change::DropSequence(id.0),
         };
         p::CatalogChange { change: Some(change) }
     }
@@ -279,6 +326,17 @@ impl TryFrom<p::CatalogChange> for t::CatalogChange {
                 t::CatalogChange::CreateView { view: required(create.view, "create_view.view")?.try_into()?, replace: create.replace }
             }
             Change::DropView(id) => t::CatalogChange::DropView(t::TableId(id)),
+            Change::CreateSequence(sequence) => t::CatalogChange::CreateSequence(sequence.try_into()?),
+            Change::ReplaceSequence(replace) => t::CatalogChange::ReplaceSequence {
+                sequence: required(replace.sequence, "replace_sequence.sequence")?.try_into()?,
+                from: required(replace.from, "replace_sequence.from")?.into(),
+            },
+            Change::MoveSequence(moved) => t::CatalogChange::MoveSequence {
+                id: t::TableId(moved.id),
+                from: required(moved.from, "move_sequence.from")?.into(),
+                to: required(moved.to, "move_sequence.to")?.into(),
+            },
+            Change::DropSequence(id) => t::CatalogChange::DropSequence(t::TableId(id)),
         })
     }
 }
@@ -420,6 +478,9 @@ impl From<&t::TableWrite> for p::TableWrite {
             segment_deletes: write.segment_deletes.clone(),
             keys: key_asserts(&write.keys),
             all_keys: write.all_keys,
+            key_reads: write.key_reads.iter().map(|k| p::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
+            all_key_reads: write.all_key_reads,
+            unwritten: write.unwritten,
         }
     }
 }
@@ -439,6 +500,9 @@ impl TryFrom<p::TableWrite> for t::TableWrite {
             segment_deletes: write.segment_deletes,
             keys: write.keys.into_iter().map(|k| t::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
             all_keys: write.all_keys,
+            key_reads: write.key_reads.into_iter().map(|k| t::KeyAssert { constraint: k.constraint, hash: k.hash }).collect(),
+            all_key_reads: write.all_key_reads,
+            unwritten: write.unwritten,
         })
     }
 }
@@ -698,6 +762,8 @@ impl From<p::PageRead> for t::PageRead {
         }
     }
 }
+
+mod sequence;
 
 #[cfg(test)]
 mod tests;

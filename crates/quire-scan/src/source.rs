@@ -59,7 +59,7 @@ pub trait ColumnSource: Send + Sync + 'static {
     /// The whole column of one row group, if it is in memory already.
     fn resident(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef) -> Option<ArrayRef>;
 
-    /// The whole column of one row group; a column the segment does not have is all NULL.
+    /// The whole column of one row group; a column the segment does not have is all its `missing`.
     /// `bytes` is what moved between tiers for it, 0 from memory.
     async fn column(&self, segment: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError>;
 

@@ -24,6 +24,9 @@ pub use sketch::distinct_estimate;
 
 mod interval;
 
+mod missing;
+pub use missing::{missing_datum, missing_values};
+
 mod decode;
 pub use decode::{Footer, decode};
 

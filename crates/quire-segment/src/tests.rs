@@ -18,13 +18,7 @@ use quire_types::{
 use crate::{EncodeOptions, EncodedSegment, Footer, decode, distinct_estimate, encode, sort_by_clustering};
 
 fn table(types: &[SqlType]) -> TableDef {
-    let columns = types.iter().enumerate().map(|(i, ty)| ColumnDef {
-        id: ColumnId(i as u32 + 10),
-        name: format!("c{i}"),
-        ty: *ty,
-        nullable: true,
-        default: None,
-    });
+    let columns = types.iter().enumerate().map(|(i, ty)| ColumnDef::new(ColumnId(i as u32 + 10), format!("c{i}"), *ty));
     TableDef {
         id: TableId(20_000),
         schema: SchemaId(1),

@@ -12,13 +12,16 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use parking_lot::{Mutex, RwLock};
 use quire_scan::OwnRows;
-use quire_types::{Catalog, ROW_ID_FIELD, SchemaDef, TableId, TxnId, View, ViewDef};
+use quire_types::{Catalog, ROW_ID_FIELD, SchemaDef, TableDef, TableId, TxnId, View, ViewDef};
 
+use crate::SqlError;
 use crate::lock::{self, Locks};
 use crate::reads::{Reads, ReadsOf};
+use crate::sequences::{OwnSequences, Sequences};
 use crate::settings::SharedSettings;
-use crate::source::PageColumns;
+use crate::source::{PageColumns, widen};
 use crate::table::QuireTable;
+use crate::view_reads::{self, ViewReads};
 
 /// The one database.
 pub(crate) const DATABASE: &str = "quire";
@@ -58,6 +61,9 @@ pub(crate) struct ScopeCell {
     settings: SharedSettings,
     user: String,
     backend_pid: i32,
+    /// The node's; the template that sessions are cloned from has none.
+    sequences: Option<Arc<Sequences>>,
+    own_sequences: Mutex<OwnSequences>,
 }
 
 impl ScopeCell {
@@ -73,7 +79,22 @@ impl ScopeCell {
             settings: SharedSettings::default(),
             user: String::new(),
             backend_pid: 0,
+            sequences: None,
+            own_sequences: Mutex::default(),
         }
+    }
+
+    /// With where values of sequences come from.
+    pub(crate) fn with_sequences(self, sequences: Arc<Sequences>) -> ScopeCell {
+        ScopeCell { sequences: Some(sequences), ..self }
+    }
+
+    pub(crate) fn sequences(&self) -> Result<&Arc<Sequences>, SqlError> {
+        self.sequences.as_ref().ok_or_else(|| SqlError::internal("sequences are a session's"))
+    }
+
+    pub(crate) fn own_sequences(&self) -> &Mutex<OwnSequences> {
+        &self.own_sequences
     }
 
     /// With what functions may ask of the session.
@@ -124,11 +145,25 @@ impl ScopeCell {
         Some(QuireTable::new(def, rows, scope.view.lsn, own, self.source.clone()).certified(reads))
     }
 
-    async fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
+    /// A table's rows under another definition of it.
+    pub(crate) fn table_as(&self, def: TableDef) -> Result<Option<QuireTable>> {
+        let scope = self.get();
+        let rows = scope.view.tables.get(&def.id).cloned().unwrap_or_default();
+        let mut own = scope.own.get(&def.id).cloned().unwrap_or_default();
+        for batch in &mut own.batches {
+            *batch = widen(&def, batch.clone()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        let reads = scope.reads_of(def.id);
+        Ok(Some(QuireTable::new(Arc::new(def), rows, scope.view.lsn, own, self.source.clone()).certified(reads)))
+    }
+
+    /// A view's query, as a relation.
+    pub(crate) async fn plan_view(&self, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
         let gone = || DataFusionError::Internal("the session of this view is gone".into());
         let state = self.state.read().upgrade().ok_or_else(gone)?.read().clone();
         let mut statement = state.sql_to_statement(&view.sql, &datafusion::config::Dialect::PostgreSQL)?;
         if let datafusion::sql::parser::Statement::Statement(inner) = &mut statement {
+            view_reads::pin(inner, view);
             crate::rewrite::rewrite(inner, true).map_err(crate::functions::sql_error)?;
         }
         let plan = Box::pin(state.statement_to_plan(statement)).await?;
@@ -190,6 +225,9 @@ impl CatalogProvider for Database {
         }
         if name == RETURNING_SCHEMA {
             return Some(Arc::new(ReturningSchema { cell: self.cell.clone() }));
+        }
+        if let Some(view) = ViewReads::of_schema(name, &scope.catalog) {
+            return Some(Arc::new(ViewReads { view, cell: self.cell.clone() }));
         }
         let schema = scope.catalog.schema_by_name(name)?.clone();
         Some(Arc::new(UserSchema { schema, cell: self.cell.clone() }))
@@ -265,7 +303,8 @@ impl SchemaProvider for UserSchema {
         let catalog = self.cell.get().catalog;
         let tables = catalog.tables.values().filter(|t| t.schema == self.schema.id).map(|t| t.name.clone());
         let views = catalog.views.values().filter(|v| v.schema == self.schema.id).map(|v| v.name.clone());
-        tables.chain(views).collect()
+        let sequences = catalog.sequences.values().filter(|s| s.schema == self.schema.id).map(|s| s.name.clone());
+        tables.chain(views).chain(sequences).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -275,7 +314,10 @@ impl SchemaProvider for UserSchema {
         }
         match catalog.view_by_name(self.schema.id, name) {
             Some(view) => Ok(Some(self.cell.plan_view(view).await?)),
-            None => Ok(None),
+            None => match catalog.sequence_by_name(self.schema.id, name) {
+                Some(sequence) => crate::system::sequence_relation(&self.cell, sequence).map(Some),
+                None => Ok(None),
+            },
         }
     }
 

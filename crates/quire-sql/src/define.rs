@@ -6,11 +6,13 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{Analyze, CascadeOption, CreateTable, CreateView, ObjectName, SchemaName, Statement, Truncate};
 use quire_types::{CatalogChange, ConstraintKind, SchemaDef, SchemaId, SqlType, TableDef, TableId, ViewDef};
 
+use crate::alter::drop_foreign_keys;
 use crate::ddl;
+use crate::define_sequence::drop_defaults;
 use crate::depend;
 use crate::names::{Resolver, fold, split};
 use crate::txn::Transaction;
-use crate::{Response, Session, SqlError, WireType, query};
+use crate::{Response, Session, SqlError, WireType, query, table_builder, view_reads};
 
 impl Session {
     pub(crate) async fn create_table(&mut self, create: CreateTable, transaction: &mut Transaction) -> Result<Response, SqlError> {
@@ -28,21 +30,26 @@ impl Session {
         if create.query.is_some() {
             return self.create_table_as(create, schema.id, name, transaction).await;
         }
-        let new = ddl::create_table(&create, &resolver)?;
+        let new = table_builder::create_table(&create, &resolver)?;
         self.check_expressions(&new.def).await?;
-        if !new.unenforced_foreign_keys.is_empty() {
-            let names: Vec<String> = new.unenforced_foreign_keys.iter().map(|n| format!("\"{n}\"")).collect();
-            self.notice("NOTICE", "0A000", format!("foreign key {} is recorded but not enforced yet", names.join(", ")));
+        for sequence in new.sequences {
+            transaction.change("CREATE TABLE", CatalogChange::CreateSequence(sequence))?;
         }
+        transaction.touch_referenced("CREATE TABLE", &new.def)?;
         transaction.change("CREATE TABLE", CatalogChange::CreateTable(new.def))?;
         Ok(Response::Complete("CREATE TABLE".into()))
     }
 
     /// Defaults and CHECKs must mean something before they are recorded.
-    async fn check_expressions(&self, table: &TableDef) -> Result<(), SqlError> {
+    pub(crate) async fn check_expressions(&self, table: &TableDef) -> Result<(), SqlError> {
         self.compile_checks(table)?;
-        for column in table.columns.iter().filter(|c| c.default.is_some()) {
-            self.default_values(table, column, 1).await?;
+        for column in &table.columns {
+            // What takes a value from a sequence, say, is not tried out.
+            if let Some(default) = &column.default
+                && !self.is_volatile(default)?
+            {
+                self.default_values(table, column, 1).await.map_err(|e| default_mismatch(e, column))?;
+            }
         }
         Ok(())
     }
@@ -115,7 +122,8 @@ impl Session {
         let list: Vec<String> = columns.iter().map(|(n, _)| format!("\"{}\"", n.replace('"', "\"\""))).collect();
         let sql = format!("SELECT * FROM ({statement}) AS _view ({})", list.join(", "));
         let id = existing.map_or_else(|| TableId(ddl::new_oid()), |v| v.id);
-        let view = ViewDef { id, schema: schema.id, name, sql, columns };
+        let reads = view_reads::reads(&statement, transaction.catalog());
+        let view = ViewDef { id, schema: schema.id, name, sql, columns, reads };
         transaction.change("CREATE VIEW", CatalogChange::CreateView { view, replace: create.or_replace })?;
         Ok(Response::Complete("CREATE VIEW".into()))
     }
@@ -176,8 +184,12 @@ impl Session {
         for table in &tables {
             dropped.extend(drop_references(table, &ids, cascade, transaction)?);
         }
+        let owners: Vec<_> = tables.iter().map(|t| (t.id, None)).collect();
+        dropped.extend(self.drop_foreign_users(&owners, &what, cascade, transaction)?);
+        self.drop_owned_sequences(&owners, transaction)?;
         for table in &tables {
-            transaction.change("DROP TABLE", CatalogChange::DropTable { id: table.id, version: table.version })?;
+            let version = transaction.catalog().tables.get(&table.id).map_or(table.version, |t| t.version);
+            transaction.change("DROP TABLE", CatalogChange::DropTable { id: table.id, version })?;
         }
         self.notice_cascade(&dropped);
         Ok(Response::Complete("DROP TABLE".into()))
@@ -237,8 +249,12 @@ impl Session {
             let catalog = transaction.catalog().clone();
             let tables: Vec<_> = catalog.tables.values().filter(|t| t.schema == schema.id).cloned().collect();
             let views: Vec<_> = catalog.views.values().filter(|v| v.schema == schema.id).cloned().collect();
-            let ids: BTreeSet<TableId> = tables.iter().map(|t| t.id).chain(views.iter().map(|v| v.id)).collect();
-            let described: Vec<String> = ids.iter().map(|id| depend::described(&catalog, &path, *id)).collect();
+            let sequences: Vec<_> = catalog.sequences.values().filter(|s| s.schema == schema.id).cloned().collect();
+            let ids: BTreeSet<TableId> =
+                tables.iter().map(|t| t.id).chain(views.iter().map(|v| v.id)).chain(sequences.iter().map(|s| s.id)).collect();
+            // What a table owns goes with it, unsaid.
+            let owned = |id: &TableId| catalog.sequences.get(id).is_some_and(|s| s.owner.is_some());
+            let described: Vec<String> = ids.iter().filter(|id| !owned(id)).map(|id| depend::described(&catalog, &path, *id)).collect();
             if !cascade && !ids.is_empty() {
                 let lines: Vec<String> = described.iter().map(|d| format!("{d} depends on schema {name}")).collect();
                 return Err(SqlError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
@@ -253,8 +269,13 @@ impl Session {
             for view in views {
                 transaction.change("DROP SCHEMA", CatalogChange::DropView(view.id))?;
             }
+            dropped.extend(drop_defaults(&sequences.iter().map(|s| s.id).collect(), &ids, transaction)?);
+            for sequence in sequences {
+                transaction.change("DROP SCHEMA", CatalogChange::DropSequence(sequence.id))?;
+            }
             for table in tables {
-                transaction.change("DROP SCHEMA", CatalogChange::DropTable { id: table.id, version: table.version })?;
+                let version = transaction.catalog().tables.get(&table.id).map_or(table.version, |t| t.version);
+                transaction.change("DROP SCHEMA", CatalogChange::DropTable { id: table.id, version })?;
             }
             transaction.change("DROP SCHEMA", CatalogChange::DropSchema(schema.id))?;
         }
@@ -317,6 +338,17 @@ impl Session {
     }
 }
 
+/// 42804, in the words for a DEFAULT.
+fn default_mismatch(error: SqlError, column: &quire_types::ColumnDef) -> SqlError {
+    if error.code != "42804" {
+        return error;
+    }
+    let message = error.message.replace("but expression is of type", "but default expression is of type");
+    let named = format!("column \"{}\"", column.name);
+    let message = if message.contains(&named) { message } else { error.message.clone() };
+    SqlError { message, ..error }
+}
+
 /// Foreign keys that point at a table about to be dropped: an error, or with CASCADE they go too. Gives what went, described.
 fn drop_references(
     table: &TableDef,
@@ -336,10 +368,8 @@ fn drop_references(
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         dropped.extend(constraints.iter().map(|c| format!("constraint {} on table {}", c.name, other.name)));
-        let mut def = other.as_ref().clone();
-        def.constraints.retain(|c| !points_here(&c.kind));
-        def.version += 1;
-        transaction.change("DROP TABLE", CatalogChange::ReplaceTable(def))?;
+        let keys: Vec<_> = constraints.iter().map(|c| (other.clone(), c.name.clone())).collect();
+        drop_foreign_keys(&keys, transaction)?;
     }
     Ok(dropped)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
-use quire_types::{DeltaMeta, RowId, TableDef, TableId, TableView};
+use quire_types::{ColumnDef, DeltaMeta, RowId, TableDef, TableId, TableView};
 
 use crate::SqlError;
 use crate::keys::UniqueKey;
@@ -25,12 +25,12 @@ const RUN_ROWS_MAX: usize = 131_072;
 pub(crate) struct Run {
     /// The id of the first row; the others follow without gap.
     pub(crate) first: RowId,
-    /// The rows, in the schema of the table's version.
+    /// The rows, in the schema of the definition that they are held for.
     pub(crate) rows: RecordBatch,
     /// The first row id of each delta batch in it.
     starts: Vec<u64>,
-    /// By ordinal of the unique constraint: (hash of the key, position), ascending.
-    indexes: Mutex<HashMap<u32, Arc<Vec<(u64, u32)>>>>,
+    /// By positions of the key's columns: (hash of the key, position), ascending.
+    indexes: Mutex<HashMap<Vec<usize>, Arc<Vec<(u64, u32)>>>>,
 }
 
 impl Run {
@@ -65,14 +65,14 @@ impl Run {
     }
 
     fn index(&self, key: &UniqueKey) -> Result<Arc<Vec<(u64, u32)>>, SqlError> {
-        if let Some(index) = self.indexes.lock().get(&key.ordinal) {
+        if let Some(index) = self.indexes.lock().get(&key.positions) {
             return Ok(index.clone());
         }
         let hashes = key.hashes(&key.project(&self.rows)?)?;
         let mut index: Vec<(u64, u32)> = hashes.into_iter().zip(0..).collect();
         index.sort_unstable();
         let index = Arc::new(index);
-        self.indexes.lock().insert(key.ordinal, index.clone());
+        self.indexes.lock().insert(key.positions.clone(), index.clone());
         Ok(index)
     }
 }
@@ -80,24 +80,44 @@ impl Run {
 /// The runs of all tables.
 #[derive(Default)]
 pub(crate) struct DeltaRuns {
-    tables: Mutex<HashMap<TableId, TableRuns>>,
+    /// By definition, the one used last in front: while a table is altered, old and new snapshots read it, and views read the columns
+    /// that were there when they were made.
+    tables: Mutex<HashMap<TableId, Vec<TableRuns>>>,
 }
 
-/// Ascending by row id, all in the schema of one version of the table.
+/// Ascending by row id, all in the schema of one definition of the table.
 struct TableRuns {
-    version: u64,
+    def: Arc<TableDef>,
     runs: Vec<Arc<Run>>,
+}
+
+/// Definitions of one table that rows are held for.
+const DEFINITIONS_MAX: usize = 4;
+
+/// Whether rows look alike under two definitions. Versions do not tell: two transactions may both be making the next one.
+fn same_columns(a: &TableDef, b: &TableDef) -> bool {
+    let alike = |a: &ColumnDef, b: &ColumnDef| {
+        a.id == b.id && a.ty == b.ty && a.name == b.name && (a.nullable, a.had_nulls) == (b.nullable, b.had_nulls) && a.missing == b.missing
+    };
+    a.columns.len() == b.columns.len() && a.columns.iter().zip(&b.columns).all(|(a, b)| alike(a, b))
+}
+
+/// The runs for a definition, in front of the others.
+fn held_for<'a>(held: &'a mut [TableRuns], table: &Arc<TableDef>) -> Option<&'a mut TableRuns> {
+    let at = held.iter().position(|runs| Arc::ptr_eq(&runs.def, table) || same_columns(&runs.def, table))?;
+    held[..=at].rotate_right(1);
+    held.first_mut()
 }
 
 impl DeltaRuns {
     /// The runs that make up a view's delta, and the batches that are not here.
-    pub(crate) fn cover(&self, table: &TableDef, view: &TableView) -> (Vec<Arc<Run>>, Vec<DeltaMeta>) {
+    pub(crate) fn cover(&self, table: &Arc<TableDef>, view: &TableView) -> (Vec<Arc<Run>>, Vec<DeltaMeta>) {
         let deltas = &view.delta;
         let mut tables = self.tables.lock();
-        let runs = match tables.get_mut(&table.id) {
-            Some(runs) if runs.version == table.version => &mut runs.runs,
-            _ => return (vec![], deltas.iter().copied().collect()),
+        let Some(held) = tables.get_mut(&table.id).and_then(|held| held_for(held, table)) else {
+            return (vec![], deltas.iter().copied().collect());
         };
+        let runs = &mut held.runs;
         let (mut found, mut missing) = (vec![], vec![]);
         let mut next = 0;
         while let Some(delta) = deltas.get(next) {
@@ -125,16 +145,18 @@ impl DeltaRuns {
         (found, missing)
     }
 
-    /// Keeps decoded batches, ascending, in the schema of the table's version.
-    pub(crate) fn insert(&self, table: &TableDef, batches: Vec<(DeltaMeta, RecordBatch)>) -> Result<(), SqlError> {
+    /// Keeps decoded batches, ascending, in the schema of the definition.
+    pub(crate) fn insert(&self, table: &Arc<TableDef>, batches: Vec<(DeltaMeta, RecordBatch)>) -> Result<(), SqlError> {
         let mut tables = self.tables.lock();
-        if tables.values().map(TableRuns::bytes).sum::<usize>() > BYTES_MAX {
+        if tables.values().flatten().map(TableRuns::bytes).sum::<usize>() > BYTES_MAX {
             tables.clear();
         }
-        let held = tables.entry(table.id).or_insert_with(|| TableRuns { version: table.version, runs: vec![] });
-        if held.version != table.version {
-            *held = TableRuns { version: table.version, runs: vec![] };
+        let definitions = tables.entry(table.id).or_default();
+        if held_for(definitions, table).is_none() {
+            definitions.insert(0, TableRuns { def: table.clone(), runs: vec![] });
+            definitions.truncate(DEFINITIONS_MAX);
         }
+        let Some(held) = definitions.first_mut() else { return Ok(()) };
         let mut group: Vec<(DeltaMeta, RecordBatch)> = vec![];
         for (delta, rows) in batches {
             if group.last().is_some_and(|(last, _)| last.first.0 + last.rows != delta.first.0) {
@@ -193,21 +215,21 @@ fn concatenated<'a>(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
-    use quire_types::{ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Lsn, SchemaId, SqlType};
+    use quire_types::{ColumnId, ConstraintDef, ConstraintKind, Lsn, SchemaId, SqlType};
 
     use super::*;
 
-    fn table() -> TableDef {
-        TableDef {
+    fn table() -> Arc<TableDef> {
+        Arc::new(TableDef {
             id: TableId(1),
             schema: SchemaId(1),
             name: "t".into(),
             version: 1,
-            columns: vec![ColumnDef { id: ColumnId(1), name: "a".into(), ty: SqlType::Int8, nullable: false, default: None }],
+            columns: vec![ColumnDef { nullable: false, ..ColumnDef::new(ColumnId(1), "a", SqlType::Int8) }],
             next_column_id: ColumnId(2),
             constraints: vec![ConstraintDef { name: "t_pkey".into(), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
             clustering: vec![ColumnId(1)],
-        }
+        })
     }
 
     /// A batch whose rows have their ids as values.

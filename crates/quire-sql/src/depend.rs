@@ -1,46 +1,25 @@
 //! What depends on what: views on the relations that they read.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::visit_relations;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{Catalog, CatalogChange, SchemaId, TableId, ViewDef};
 
-use crate::names::split;
 use crate::txn::Transaction;
 use crate::{Session, SqlError};
 
-/// The relations that a view's text names. The text has their schemas.
-fn relations(catalog: &Catalog, view: &ViewDef) -> BTreeSet<TableId> {
-    let mut found = BTreeSet::new();
-    let statements = match Parser::parse_sql(&PostgreSqlDialect {}, &view.sql) {
-        Ok(statements) => statements,
-        Err(error) => {
-            tracing::warn!(view = view.name, %error, "a view's text does not parse");
-            return found;
-        }
-    };
-    let _: ControlFlow<()> = visit_relations(&statements, |name| {
-        if let Ok((Some(schema), relation)) = split(name)
-            && let Some(schema) = catalog.schema_by_name(&schema)
-        {
-            found.extend(catalog.table_by_name(schema.id, &relation).map(|t| t.id));
-            found.extend(catalog.view_by_name(schema.id, &relation).map(|v| v.id));
-        }
-        ControlFlow::Continue(())
-    });
-    found
+/// Views that read the relation themselves.
+pub(crate) fn direct_views(catalog: &Catalog, of: TableId) -> Vec<Arc<ViewDef>> {
+    catalog.views.values().filter(|v| v.reads.iter().any(|r| r.id == of)).cloned().collect()
 }
 
 /// Views that read any of the relations, directly or by way of other views, in the order they are found; none of the relations themselves.
-pub(crate) fn dependent_views(catalog: &Catalog, of: &BTreeSet<TableId>) -> Vec<(std::sync::Arc<ViewDef>, TableId)> {
+pub(crate) fn dependent_views(catalog: &Catalog, of: &BTreeSet<TableId>) -> Vec<(Arc<ViewDef>, TableId)> {
     let mut reached = of.clone();
     let mut found = vec![];
     loop {
         let next = catalog.views.values().filter(|v| !reached.contains(&v.id)).find_map(|view| {
-            let on = relations(catalog, view).into_iter().find(|id| reached.contains(id))?;
+            let on = view.reads.iter().map(|r| r.id).find(|id| reached.contains(id))?;
             Some((view.clone(), on))
         });
         let Some((view, on)) = next else { return found };
@@ -58,7 +37,10 @@ pub(crate) fn described(catalog: &Catalog, path: &[String], id: TableId) -> Stri
     match (catalog.tables.get(&id), catalog.views.get(&id)) {
         (Some(table), _) => named("table", table.schema, &table.name),
         (_, Some(view)) => named("view", view.schema, &view.name),
-        _ => "a relation".to_string(),
+        _ => match catalog.sequences.get(&id) {
+            Some(sequence) => named("sequence", sequence.schema, &sequence.name),
+            None => "a relation".to_string(),
+        },
     }
 }
 

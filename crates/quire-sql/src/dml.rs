@@ -21,6 +21,7 @@ use quire_types::{ROW_ID_FIELD, TableDef};
 use crate::catalog::{DATABASE, RETURNING_SCHEMA, WITH_ROW_IDS};
 use crate::direct::RowByKey;
 use crate::errors::datafusion_error;
+use crate::generated::check_assignment;
 use crate::insert::{fill_default, has_subquery};
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
@@ -41,6 +42,18 @@ pub(crate) struct RowChange {
 }
 
 impl RowChange {
+    /// Deletes the rows that a query over the target and `others` finds, or sets columns of them.
+    pub(crate) fn of_rows(
+        target: Target,
+        others: Vec<TableWithJoins>,
+        selection: Option<Expr>,
+        set: Option<Vec<usize>>,
+        values: Vec<Expr>,
+    ) -> Result<RowChange, SqlError> {
+        let query = target.query(others, selection, values)?;
+        Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None })
+    }
+
     /// The table's name, for EXPLAIN.
     pub(crate) fn table_name(&self) -> &str {
         &self.table.name
@@ -136,9 +149,17 @@ impl Session {
                 continue;
             }
             count += batch.num_rows();
+            let before = table_rows(&table, batch.columns()[1..=table.columns.len()].to_vec())?;
             let rows = match &set {
-                Some(set) => replaced(&table, set, &batch)?,
-                None => table_rows(&table, batch.columns()[1..=table.columns.len()].to_vec())?,
+                Some(set) => {
+                    let after = replaced(&table, set, &batch)?;
+                    writer.effects.changed(&before, Some(&after))?;
+                    after
+                }
+                None => {
+                    writer.effects.changed(&before, None)?;
+                    before
+                }
             };
             if returning.is_some() {
                 shown.push(rows.clone());
@@ -317,6 +338,7 @@ pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result
         if out.iter().any(|(p, _)| *p == position) {
             return Err(SqlError::new("42601", format!("multiple assignments to same column \"{name}\"")));
         }
+        check_assignment(&table.columns[position], &value)?;
         fill_default(&mut value, &table.columns[position])?;
         out.push((position, value));
         Ok(())

@@ -14,6 +14,7 @@ use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions;
 use crate::operators::PgOperators;
+use crate::sequences::Sequences;
 use crate::source::PageColumns;
 use crate::{EngineOptions, Session, SessionOptions, SqlError};
 
@@ -24,6 +25,7 @@ pub(crate) const SUPERUSER: &str = "quire";
 pub struct Engine {
     pub(crate) client: StorageClient,
     pub(crate) source: Arc<PageColumns>,
+    pub(crate) sequences: Arc<Sequences>,
     runtime: Arc<RuntimeEnv>,
     /// What every session's state begins as: configuration, functions, rules.
     template: SessionState,
@@ -48,7 +50,8 @@ impl Engine {
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes as usize), consumers_shown);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(datafusion_error)?;
         let (template, system) = template(&options, &runtime, &source)?;
-        Ok(Arc::new(Engine { client, source, runtime, template, system }))
+        let sequences = Arc::new(Sequences::new(client.clone()));
+        Ok(Arc::new(Engine { client, source, sequences, runtime, template, system }))
     }
 
     /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_null_array};
+use arrow::array::{Array, ArrayRef, Int64Array, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
@@ -11,13 +11,16 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, visit_expressions,
 };
 use futures::StreamExt;
-use quire_types::{ColumnDef, ConstraintKind, SqlType, TableDef};
+use quire_types::{ColumnDef, ConstraintKind, Generated, SqlType, TableDef};
 
 use crate::catalog::DATABASE;
 use crate::errors::datafusion_error;
+use crate::foreign_keys::KeyEffects;
+use crate::generated::{check_insert, take_overriding};
 use crate::names::{Resolver, fold};
 use crate::query::Query;
 use crate::rewrite::typed_cast;
+use crate::sequences::{default_sequence, sequence_default};
 use crate::txn::{PendingWrite, Transaction};
 use crate::write::{Check, TableWriter, WriteTarget};
 use crate::{OutputColumn, Response, Session, SqlError, bind, query, values};
@@ -31,7 +34,8 @@ impl Session {
         Resolver { catalog: &catalog, search_path: &path }.table(name)
     }
 
-    pub(crate) async fn insert(&mut self, insert: Insert, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    pub(crate) async fn insert(&mut self, mut insert: Insert, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let overriding = take_overriding(&mut insert);
         for (given, what) in [
             (matches!(insert.on, Some(OnInsert::DuplicateKeyUpdate(_))), "ON DUPLICATE KEY UPDATE"),
             (insert.overwrite || insert.replace_into || insert.ignore || insert.or.is_some(), "this form of INSERT"),
@@ -47,7 +51,10 @@ impl Session {
             let put = Put { table, alias: insert.table_alias.map(|a| a.alias), on: insert.on, returning: insert.returning };
             return self.put(put, vec![empty], transaction).await;
         };
+        let mut ignored = vec![];
         if let SetExpr::Values(rows) = source.body.as_mut() {
+            let given = rows.rows.first().map_or(0, |row| row.len()).min(targets.len());
+            ignored = check_insert(&table, &targets[..given], Some(rows), overriding)?;
             for row in &mut rows.rows {
                 if row.len() > targets.len() {
                     return Err(SqlError::syntax("INSERT has more expressions than target columns"));
@@ -62,12 +69,16 @@ impl Session {
             for (position, &target) in targets.iter().enumerate() {
                 values_of_column(rows, position, table.columns[target].ty);
             }
-            if rows.rows.iter().any(|row| row.iter().any(has_subquery)) {
-                *source.body = rows_as_selects(rows);
-            }
+        }
+        let by_query = !matches!(source.body.as_ref(), SetExpr::Values(_));
+        if let SetExpr::Values(rows) = source.body.as_ref()
+            && rows.rows.iter().any(|row| row.iter().any(has_subquery))
+        {
+            *source.body = rows_as_selects(rows);
         }
         if insert.on.is_none()
             && insert.returning.is_none()
+            && ignored.is_empty()
             && let Some(rows) = self.constant_rows(&source, &table, &targets)?
         {
             targets.truncate(rows.num_columns());
@@ -85,6 +96,15 @@ impl Session {
                 return Err(SqlError::syntax("INSERT has more target columns than expressions"));
             }
             targets.truncate(given);
+        }
+        if by_query {
+            ignored = check_insert(&table, &targets, None, overriding)?;
+        }
+        // A position that no column has: the value is computed and left aside.
+        for position in ignored {
+            if let Some(target) = targets.get_mut(position) {
+                *target = usize::MAX;
+            }
         }
         if insert.on.is_none() && insert.returning.is_none() {
             let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
@@ -177,18 +197,21 @@ impl Session {
             reads: self.cell.get().reads_of(table.id),
         };
         let write: PendingWrite = transaction.write(what, table.id, table.version)?.clone();
-        TableWriter::new(Arc::new(target), write)
+        let effects = KeyEffects::of(table, transaction.catalog());
+        Ok(TableWriter::new(Arc::new(target), write)?.with_effects(effects))
     }
 
+    /// Gives the transaction what a writer wrote, and does what foreign keys ask for.
     pub(crate) async fn finish_write(
-        &self,
-        table: &TableDef,
+        &mut self,
+        table: &Arc<TableDef>,
         writer: TableWriter,
         what: &str,
         transaction: &mut Transaction,
     ) -> Result<u64, SqlError> {
-        let (write, rows) = writer.finish().await?;
+        let (write, rows, effects) = writer.finish().await?;
         *transaction.write(what, table.id, table.version)? = write;
+        Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
         Ok(rows)
     }
 
@@ -210,6 +233,15 @@ impl Session {
 
     /// A column's default for so many new rows.
     pub(crate) async fn default_values(&self, table: &TableDef, column: &ColumnDef, rows: usize) -> Result<ArrayRef, SqlError> {
+        let sequence = match &column.generated {
+            Some(Generated::Identity { sequence, .. }) => Some(*sequence),
+            _ => column.default.as_deref().and_then(default_sequence),
+        };
+        if let Some(sequence) = sequence {
+            let values: ArrayRef = Arc::new(Int64Array::from(self.cell.next_values(sequence, rows).await?));
+            let field = Field::new(&column.name, values.data_type().clone(), true);
+            return Ok(values::coerce(values, &field, column, &table.name)?);
+        }
         let Some(default) = &column.default else { return Ok(new_null_array(&column.ty.arrow(), rows)) };
         let physical = self.physical(bind::parse_sql_expression(default)?, &DFSchema::empty())?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -218,6 +250,17 @@ impl Session {
         let array = physical.evaluate(&empty).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?;
         let field = Field::new(&column.name, array.data_type().clone(), true);
         Ok(values::coerce(array, &field, column, &table.name)?)
+    }
+
+    /// A DEFAULT as the planner has it.
+    fn default_expression(&self, default: &str) -> Result<datafusion::logical_expr::Expr, SqlError> {
+        let expr = bind::prepare_sql_expression(default)?;
+        self.context.state().create_logical_expr(&expr.to_string(), &DFSchema::empty()).map_err(datafusion_error)
+    }
+
+    /// Whether a DEFAULT has another value for each row.
+    pub(crate) fn is_volatile(&self, default: &str) -> Result<bool, SqlError> {
+        Ok(self.default_expression(default)?.is_volatile())
     }
 
     async fn default_row(&self, table: &TableDef) -> Result<RecordBatch, SqlError> {
@@ -372,13 +415,18 @@ fn rows_as_selects(rows: &Values) -> SetExpr {
     }
 }
 
+/// Whether an expression is the word DEFAULT.
+pub(crate) fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
 /// `DEFAULT` among VALUES stands for the column's default.
 pub(crate) fn fill_default(expr: &mut Expr, column: &ColumnDef) -> Result<(), SqlError> {
-    let is_default = matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
-    if is_default {
-        *expr = match &column.default {
-            Some(sql) => bind::prepare_sql_expression(sql)?,
-            None => Expr::Value(Value::Null.into()),
+    if is_default(expr) {
+        *expr = match (&column.default, &column.generated) {
+            (_, Some(Generated::Identity { sequence, .. })) => bind::prepare_sql_expression(&sequence_default(*sequence))?,
+            (Some(sql), _) => bind::prepare_sql_expression(sql)?,
+            (None, _) => Expr::Value(Value::Null.into()),
         };
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Unique keys: are new ones distinct, and are they free at the snapshot? The log certifies the rest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Scalar};
@@ -11,11 +11,12 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
-use quire_scan::{ColumnSource, datum_scalar};
-use quire_types::{ColumnId, KeyAssert, RowId, RowIds, RowSet, SegmentMeta, TableDef};
+use quire_scan::{ColumnSource, OwnRows, datum_scalar};
+use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
 use crate::errors::scan_error;
+use crate::source::PageColumns;
 use crate::values;
 
 /// One unique constraint of a table, with its columns' positions.
@@ -142,7 +143,7 @@ impl UniqueKey {
             };
             let set_rows = self.convert(&columns)?;
             let wanted = self.rows(&candidates)?;
-            let wanted_set: std::collections::HashMap<_, usize> = wanted.iter().enumerate().map(|(i, r)| (r, i)).collect();
+            let wanted_set: HashMap<_, usize> = wanted.iter().enumerate().map(|(i, r)| (r, i)).collect();
             for (i, row) in set_rows.iter().enumerate() {
                 if let Some(&position) = wanted_set.get(&row)
                     && live.as_ref().is_none_or(|live| live.value(i))
@@ -155,6 +156,64 @@ impl UniqueKey {
         Ok(None)
     }
 
+    /// Which of the keys (no two alike) are among the rows.
+    pub(crate) async fn present(&self, keys: &RecordBatch, rows: &KeyRows, source: &PageColumns) -> Result<Vec<bool>, SqlError> {
+        let wanted = self.rows(keys)?;
+        let complete = |row: usize| keys.columns().iter().all(|c| c.is_valid(row));
+        let open: HashMap<_, usize> = wanted.iter().enumerate().filter(|(i, _)| complete(*i)).map(|(i, key)| (key, i)).collect();
+        let mut found = vec![false; keys.num_rows()];
+        let mut left = open.len();
+        let mut mark = |columns: &[ArrayRef], live: Option<&BooleanBuffer>| -> Result<usize, SqlError> {
+            for (i, key) in self.convert(columns)?.iter().enumerate() {
+                if let Some(&at) = open.get(&key)
+                    && !found[at]
+                    && live.is_none_or(|live| live.value(i))
+                    && columns.iter().all(|c| c.is_valid(i))
+                {
+                    found[at] = true;
+                    left -= 1;
+                }
+            }
+            Ok(left)
+        };
+        let KeyRows { table, committed, own, lsn } = rows;
+        for batch in &own.batches {
+            let columns: Vec<ArrayRef> = self.positions.iter().map(|&p| batch.column(p).clone()).collect();
+            mark(&columns, None)?;
+        }
+        let mut deleted = committed.deleted.clone();
+        deleted.extend(own.deleted.iter().map(RowId));
+        let (segments, runs) = match own.truncated {
+            true => (&[][..], vec![]),
+            false => (committed.segments.as_slice(), source.delta_runs(table, committed, *lsn).await.map_err(scan_error)?),
+        };
+        for run in &runs {
+            let columns: Vec<ArrayRef> = self.positions.iter().map(|&p| run.rows.column(p).clone()).collect();
+            let live: BooleanBuffer = (0..run.rows.num_rows() as u64).map(|i| !deleted.contains(RowId(run.first.0 + i))).collect();
+            if mark(&columns, Some(&live))? == 0 {
+                return Ok(found);
+            }
+        }
+        for segment in own.segments.iter().chain(segments) {
+            let mut first_row = 0u64;
+            for (row_group, meta) in segment.row_groups.iter().enumerate() {
+                let base = first_row;
+                first_row += u64::from(meta.rows);
+                if self.within_bounds(table, keys, segment, row_group)?.is_none() {
+                    continue;
+                }
+                let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
+                let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
+                let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
+                let live = live_rows(segment, row_group, base, u64::from(meta.rows), &deleted, source).await?;
+                if mark(&columns, Some(&live))? == 0 {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The new keys that the bounds of a row group's first key column do not exclude; `None` when all are.
     pub(crate) fn within_bounds(
         &self,
@@ -164,7 +223,8 @@ impl UniqueKey {
         row_group: usize,
     ) -> Result<Option<RecordBatch>, SqlError> {
         let column = &table.columns[self.positions[0]];
-        let Some(ordinal) = segment.column_ordinal(column.id) else { return Ok(None) };
+        // A column that came later is one value here, or NULL.
+        let Some(ordinal) = segment.column_ordinal(column.id) else { return Ok(column.missing.is_some().then(|| keys.clone())) };
         let page = &segment.row_groups[row_group].pages[ordinal];
         let bound = |datum: &Option<_>| -> Option<Scalar<ArrayRef>> {
             let scalar: ScalarValue = datum_scalar(Some(datum.as_ref()?), &column.ty.arrow())?;
@@ -204,6 +264,14 @@ impl UniqueKey {
             .on_table(&table.name)
             .on_constraint(&self.name)
     }
+}
+
+/// A table's rows as a transaction sees them, for looking up keys.
+pub(crate) struct KeyRows {
+    pub(crate) table: Arc<TableDef>,
+    pub(crate) committed: Arc<TableView>,
+    pub(crate) own: OwnRows,
+    pub(crate) lsn: Lsn,
 }
 
 fn position(table: &TableDef, id: ColumnId) -> Result<usize, SqlError> {

@@ -23,6 +23,7 @@ pub use work::Work;
 mod settings;
 
 mod syntax;
+mod syntax_sequence;
 mod system_query;
 
 mod parse;
@@ -45,14 +46,22 @@ mod set_functions;
 mod show;
 mod window_names;
 
+mod alter;
+mod alter_rows;
+mod alteration;
 mod copy_table;
 mod ddl;
 mod define;
+mod define_sequence;
 mod depend;
 mod direct;
 mod dml;
+mod foreign_keys;
+mod generated;
 mod insert;
 mod on_conflict;
+mod sequence_options;
+mod table_builder;
 mod utility;
 
 mod copy_in;
@@ -74,10 +83,13 @@ mod catalog;
 mod functions;
 mod point;
 mod scan_exec;
+mod sequence_functions;
+mod sequences;
 mod session_functions;
 mod source;
 mod system;
 mod table;
+mod view_reads;
 
 mod errors;
 

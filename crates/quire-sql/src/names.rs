@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Statement,
 };
-use quire_types::{Catalog, SchemaDef, TableDef, ViewDef};
+use quire_types::{Catalog, SchemaDef, SequenceDef, TableDef, ViewDef};
 
 use crate::SqlError;
 use crate::catalog::DATABASE;
@@ -78,6 +78,12 @@ impl Resolver<'_> {
     pub(crate) fn find_view(&self, name: &ObjectName) -> Result<Option<Arc<ViewDef>>, SqlError> {
         let (schema, name) = split(name)?;
         Ok(self.schemas(schema.as_deref()).iter().find_map(|s| self.catalog.view_by_name(s.id, &name)).cloned())
+    }
+
+    /// The sequence of that name, if there is one.
+    pub(crate) fn find_sequence(&self, name: &ObjectName) -> Result<Option<Arc<SequenceDef>>, SqlError> {
+        let (schema, name) = split(name)?;
+        Ok(self.schemas(schema.as_deref()).iter().find_map(|s| self.catalog.sequence_by_name(s.id, &name)).cloned())
     }
 
     /// The table of that name; 42P01, or 42809 when it is a view.

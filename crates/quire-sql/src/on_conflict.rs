@@ -59,6 +59,9 @@ impl Session {
                     return Err(twice());
                 }
                 let (set, more) = actions(&target, update)?;
+                if writer.effects.points_at(&set) {
+                    return Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a column that foreign keys reference"));
+                }
                 for batch in self.meet(&target, &rows, key, more).await? {
                     met.extend(numbers(&batch, 0));
                     if let Some(new) = change_met(&table, &set, &batch, &mut writer)? {

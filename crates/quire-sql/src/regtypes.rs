@@ -136,6 +136,9 @@ pub(crate) fn class_oid(name: &ObjectName, catalog: &Catalog, path: &[String]) -
     if let Some(view) = resolver.find_view(name)? {
         return Ok(Some(i64::from(view.id.0)));
     }
+    if let Some(sequence) = resolver.find_sequence(name)? {
+        return Ok(Some(i64::from(sequence.id.0)));
+    }
     let schemas: Vec<&String> = schema.iter().chain(if schema.is_none() { path } else { &[] }).collect();
     for schema in schemas.into_iter().filter_map(|s| catalog.schema_by_name(s)) {
         for table in catalog.tables.values().filter(|t| t.schema == schema.id) {

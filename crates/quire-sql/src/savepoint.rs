@@ -38,7 +38,7 @@ impl Session {
         let mut transaction = transaction.as_ref().clone();
         if transaction.isolation != Isolation::ReadCommitted && !transaction.queried {
             // Going back must not take the one snapshot back with it.
-            transaction.refresh(self.snapshot().await?);
+            transaction.refresh(self.snapshot().await?)?;
         }
         transaction.queried = true;
         self.block = Block::Open(Box::new(transaction.clone()));

@@ -13,6 +13,7 @@ use quire_types::{Isolation, View};
 
 use crate::catalog::ScopeCell;
 use crate::cursor::Cursors;
+use crate::define_sequence::is_sequence_statement;
 use crate::errors::{client_error, is_retryable, outcome_error};
 use crate::lock::{Lock, locking, without_locks};
 use crate::names::split;
@@ -87,7 +88,7 @@ impl Session {
     pub(crate) fn open(engine: Arc<Engine>, options: SessionOptions) -> Result<Session, SqlError> {
         let settings: SharedSettings = Arc::new(Mutex::new(Settings::new(&options.user, &options.parameters)?));
         let cell = ScopeCell::new(engine.source.clone()).of_session(settings.clone(), &options.user, options.backend_pid);
-        let cell = Arc::new(cell);
+        let cell = Arc::new(cell.with_sequences(engine.sequences.clone()));
         let context = engine.planner(&cell).map_err(crate::errors::datafusion_error)?;
         let session = Session {
             context,
@@ -326,7 +327,7 @@ impl Session {
             let Block::Open(mut transaction) = std::mem::replace(&mut self.block, Block::Failed) else { unreachable!("just matched") };
             if transaction.isolation == Isolation::ReadCommitted || !transaction.queried {
                 let view = self.snapshot().await?;
-                transaction.refresh(view);
+                transaction.refresh(view)?;
                 transaction.queried = true;
             }
             self.cell.set(transaction.scope());
@@ -368,6 +369,7 @@ impl Session {
             Statement::Query(_) => self.select(statement, locks).await,
             Statement::Declare { stmts } => self.declare(stmts, locks).await,
             Statement::Lock(lock) => self.lock_tables(&lock, transaction),
+            Statement::Call(function) if is_sequence_statement(&function) => self.define_sequence(&function, transaction),
             Statement::Call(function) if function.to_string().eq_ignore_ascii_case("checkpoint()") => {
                 // What is acknowledged is durable: there is nothing to flush.
                 Ok(Response::Complete("CHECKPOINT".into()))
@@ -384,8 +386,10 @@ impl Session {
                 ObjectType::Table => self.drop_tables(&names, if_exists, cascade, transaction),
                 ObjectType::View => self.drop_views(&names, if_exists, cascade, transaction),
                 ObjectType::Schema => self.drop_schemas(&names, if_exists, cascade, transaction),
+                ObjectType::Sequence => self.drop_sequences(&names, if_exists, cascade, transaction),
                 other => Err(SqlError::unsupported(format!("DROP {other}"))),
             },
+            Statement::AlterTable(alter) => Box::pin(self.alter_table(alter, transaction)).await,
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
             Statement::Vacuum(vacuum) => self.vacuum(vacuum.table_name.as_ref()),
@@ -549,6 +553,8 @@ impl Session {
             return Ok(());
         }
         let catalog = transaction.catalog().clone();
+        let mut transaction = transaction;
+        transaction.settle_sequences(&self.cell.own_sequences().lock());
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
         match outcome.committed() {
             Some(_) => Ok(()),

@@ -54,8 +54,13 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
 
 pub(crate) fn register_all(context: &SessionContext, cell: &Arc<ScopeCell>, functions: Vec<(&'static str, DataType, Body)>) {
     for (name, returns, body) in functions {
-        context.register_udf(of_session(name, returns, cell, body));
+        register_function(context, cell, name, returns, body);
     }
+}
+
+/// Adds one of them. What it gives may differ from call to call.
+pub(crate) fn register_function(context: &SessionContext, cell: &Arc<ScopeCell>, name: &'static str, returns: DataType, body: Body) {
+    context.register_udf(of_session(name, returns, cell, body));
 }
 
 /// One function more, which is at home elsewhere.

@@ -119,7 +119,10 @@ impl Session {
             self.settings.lock().reset(None)?;
             self.apply_settings();
         }
-        // There are no plans, sequences and temporary tables to discard.
+        if matches!(what, DiscardObject::ALL | DiscardObject::SEQUENCES) {
+            self.cell.own_sequences().lock().discard();
+        }
+        // There are no plans and temporary tables to discard.
         Ok(Response::Complete(format!("DISCARD {what}")))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, make_comparator, new_null_array};
+use arrow::array::{Array, ArrayRef, make_comparator};
 use arrow::compute::{SortOptions, cast};
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
@@ -143,8 +143,13 @@ fn read_stream(bytes: &[u8]) -> Result<RecordBatch, arrow::error::ArrowError> {
     arrow::compute::concat_batches(&schema, &batches)
 }
 
-/// A batch written under an older definition, in the shape of this one: columns by id, absent ones NULL.
-fn widen(table: &TableDef, batch: RecordBatch) -> Result<RecordBatch, ScanError> {
+/// What rows hold in a column that was added after they were stored.
+fn missing(column: &ColumnDef, rows: usize) -> Result<ArrayRef, ScanError> {
+    quire_segment::missing_values(column, rows).map_err(|e| decode_error(format!("column {}", column.name), e))
+}
+
+/// A batch written under another definition, in the shape of this one: columns by id, those that it lacks as they are missing.
+pub(crate) fn widen(table: &TableDef, batch: RecordBatch) -> Result<RecordBatch, ScanError> {
     let schema = table.arrow_schema();
     if batch.schema().fields().len() == schema.fields().len()
         && batch.schema().fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type() && column_id(a) == column_id(b))
@@ -152,14 +157,14 @@ fn widen(table: &TableDef, batch: RecordBatch) -> Result<RecordBatch, ScanError>
         return Ok(RecordBatch::try_new(schema, batch.columns().to_vec())?);
     }
     let old = batch.schema();
-    let columns = schema.fields().iter().map(|field| {
+    let columns = schema.fields().iter().zip(&table.columns).map(|(field, column)| {
         let position = old.fields().iter().position(|f| column_id(f) == column_id(field));
         match position {
-            Some(position) => cast(batch.column(position), field.data_type()),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            Some(position) => Ok(cast(batch.column(position), field.data_type())?),
+            None => missing(column, batch.num_rows()),
         }
     });
-    Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<Vec<_>, _>>()?)?)
+    Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<Vec<_>, ScanError>>()?)?)
 }
 
 fn column_id(field: &arrow::datatypes::Field) -> Option<&String> {
@@ -175,7 +180,7 @@ impl ColumnSource for PageColumns {
     async fn column(&self, segment: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError> {
         match self.page(segment, row_group, column.id, column.ty).await? {
             Some(page) => Ok(page),
-            None => Ok((new_null_array(&column.ty.arrow(), segment.row_groups[row_group].rows as usize), Tier::Memory, 0)),
+            None => Ok((missing(column, segment.row_groups[row_group].rows as usize)?, Tier::Memory, 0)),
         }
     }
 

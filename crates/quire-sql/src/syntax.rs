@@ -27,7 +27,7 @@ fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
             Some((last, body)) if last.token == Token::SemiColon => (body.to_vec(), Some(last.clone())),
             _ => (statement.to_vec(), None),
         };
-        out.extend(whole_statement(expressions(lock_syntax::rewrite(body)))?);
+        out.extend(whole_statement(crate::syntax_sequence::rewrite(expressions(lock_syntax::rewrite(body))))?);
         out.extend(end);
     }
     Ok(out)
@@ -67,7 +67,7 @@ fn join_strings(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlErr
     Ok(out)
 }
 
-fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
+pub(crate) fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
     match token.map(|t| &t.token) {
         Some(Token::Word(Word { keyword, quote_style: None, .. })) => *keyword,
         _ => Keyword::NoKeyword,
@@ -75,19 +75,19 @@ fn keyword(token: Option<&TokenWithSpan>) -> Keyword {
 }
 
 /// An unquoted word, whether or not the parser has it as a keyword.
-fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+pub(crate) fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
     matches!(token.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
 }
 
-fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
+pub(crate) fn is(token: Option<&TokenWithSpan>, wanted: &Token) -> bool {
     token.is_some_and(|t| t.token == *wanted)
 }
 
-fn at(span: Span, token: Token) -> TokenWithSpan {
+pub(crate) fn at(span: Span, token: Token) -> TokenWithSpan {
     TokenWithSpan { token, span }
 }
 
-fn word(span: Span, text: &str) -> TokenWithSpan {
+pub(crate) fn word(span: Span, text: &str) -> TokenWithSpan {
     at(span, Token::make_keyword(text))
 }
 
@@ -96,7 +96,7 @@ fn words(span: Span, text: &str) -> Vec<TokenWithSpan> {
 }
 
 /// The position of the parenthesis that closes the one at `open`.
-fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+pub(crate) fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (i, token) in tokens.iter().enumerate().skip(open) {
         match token.token {

@@ -11,15 +11,19 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
 use quire_types::{
-    Catalog, CatalogChange, Commit, Isolation, KeyAssert, Lsn, RowId, SegmentMeta, TableId, TableRead, TableWrite, TxnId, View,
+    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SegmentMeta, SequenceDef, TableDef, TableId,
+    TableRead, TableWrite, TxnId, View,
 };
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::catalog::Scope;
+use crate::errors::{outcome_error, scan_error};
 use crate::lock::Lock;
 use crate::pile::Pile;
 use crate::reads::Reads;
+use crate::sequences::OwnSequences;
+use crate::source::widen;
 
 /// Keys that a commit names one by one; more, and it claims the whole table (`all_keys`). 64 Ki hashes are 1 MiB of log.
 pub(crate) const KEYS_MAX: usize = 65_536;
@@ -59,6 +63,11 @@ pub(crate) struct PendingWrite {
     pub(crate) deleted: Arc<RoaringTreemap>,
     pub(crate) keys: Pile<KeyAssert>,
     pub(crate) all_keys: bool,
+    /// Keys of the table that foreign keys of rows elsewhere point at.
+    pub(crate) key_reads: Pile<KeyAssert>,
+    pub(crate) all_key_reads: bool,
+    /// Every row was looked at, for a new constraint.
+    pub(crate) unwritten: bool,
 }
 
 impl Transaction {
@@ -78,12 +87,19 @@ impl Transaction {
         }
     }
 
-    /// READ COMMITTED: the next statement sees what has been committed since.
-    pub(crate) fn refresh(&mut self, view: Arc<View>) {
+    /// READ COMMITTED: the next statement sees what has been committed since. 40001 when a table that the transaction has written to was
+    /// altered: its rows were made for the old definition.
+    pub(crate) fn refresh(&mut self, view: Arc<View>) -> Result<(), SqlError> {
         let mut catalog = view.catalog.as_ref().clone();
         self.changes.iter().for_each(|change| catalog.apply(change));
+        let altered = self.writes.iter().find(|(id, write)| catalog.tables.get(id).is_none_or(|table| table.version != write.version));
+        if let Some((id, _)) = altered {
+            let old = self.catalog.clone();
+            return Err(outcome_error(&Outcome::SchemaConflict { table: *id }, |id| old.tables.get(&id).cloned()));
+        }
         self.catalog = Arc::new(catalog);
         self.view = view;
+        Ok(())
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
@@ -129,13 +145,19 @@ impl Transaction {
         self.write_snapshot.get_or_insert(self.view.lsn);
         if let CatalogChange::DropTable { id, .. } = &change {
             self.writes.remove(id);
-            let created = self.changes.iter().position(|c| matches!(c, CatalogChange::CreateTable(def) if def.id == *id));
-            if let Some(created) = created {
+            if self.changes.iter().any(|c| matches!(c, CatalogChange::CreateTable(def) if def.id == *id)) {
                 // Created and dropped by the same transaction: the log need not hear of it.
-                self.changes.remove(created);
+                self.changes.retain(|c| c.relation() != Some(*id));
                 Arc::make_mut(&mut self.catalog).apply(&change);
                 return Ok(());
             }
+        }
+        if let CatalogChange::DropSequence(id) = &change
+            && self.changes.iter().any(|c| matches!(c, CatalogChange::CreateSequence(def) if def.id == *id))
+        {
+            self.changes.retain(|c| c.relation() != Some(*id));
+            Arc::make_mut(&mut self.catalog).apply(&change);
+            return Ok(());
         }
         Arc::make_mut(&mut self.catalog).apply(&change);
         self.changes.push(change);
@@ -147,6 +169,79 @@ impl Transaction {
         self.check_writable(what)?;
         self.write_snapshot.get_or_insert(self.view.lsn);
         Ok(self.writes.entry(table).or_insert_with(|| PendingWrite { version, ..PendingWrite::default() }))
+    }
+
+    /// What a statement would see if the table were defined so.
+    pub(crate) fn scope_with(&self, def: &TableDef) -> Result<Scope, SqlError> {
+        let mut scope = self.scope();
+        Arc::make_mut(&mut scope.catalog).tables.insert(def.id, Arc::new(def.clone()));
+        if let Some(own) = Arc::make_mut(&mut scope.own).get_mut(&def.id) {
+            own.batches = widened(def, &own.batches)?;
+        }
+        Ok(scope)
+    }
+
+    /// Defines a table anew. `ordinals` tells, for each constraint, which one it was: the transaction's own rows stay, under the new definition.
+    pub(crate) fn redefine(&mut self, what: &str, def: TableDef, ordinals: &[Option<u32>]) -> Result<(), SqlError> {
+        if let Some(write) = self.writes.get_mut(&def.id) {
+            write.version = def.version;
+            write.batches = widened(&def, &write.batches)?;
+            let moved = |key: &KeyAssert| {
+                let constraint = ordinals.iter().position(|old| *old == Some(key.constraint))?;
+                Some(KeyAssert { constraint: constraint as u32, ..*key })
+            };
+            for keys in [&mut write.keys, &mut write.key_reads] {
+                let kept = std::mem::take(keys).into_vec().iter().filter_map(moved).collect();
+                keys.extend(kept);
+            }
+        }
+        self.change(what, CatalogChange::ReplaceTable(def))
+    }
+
+    /// The tables that a definition's foreign keys point at get a new version: whoever planned a change of their rows without knowing of the
+    /// foreign key must plan it again.
+    pub(crate) fn touch_referenced(&mut self, what: &str, def: &TableDef) -> Result<(), SqlError> {
+        let referenced = def.constraints.iter().filter_map(|c| match &c.kind {
+            ConstraintKind::ForeignKey { references, .. } if *references != def.id => Some(*references),
+            _ => None,
+        });
+        for id in referenced.collect::<std::collections::BTreeSet<_>>() {
+            let Some(parent) = self.catalog.tables.get(&id).cloned() else { continue };
+            let ordinals: Vec<Option<u32>> = (0..parent.constraints.len() as u32).map(Some).collect();
+            self.redefine(what, TableDef { version: parent.version + 1, ..parent.as_ref().clone() }, &ordinals)?;
+        }
+        Ok(())
+    }
+
+    /// Defines a sequence anew. What the transaction itself has made goes to the log once, as it is at the end.
+    pub(crate) fn redefine_sequence(&mut self, old: &SequenceDef, new: SequenceDef) -> Result<(), SqlError> {
+        self.check_writable("ALTER SEQUENCE")?;
+        let own = self.changes.iter_mut().find_map(|change| match change {
+            CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } if sequence.id == new.id => {
+                Some(sequence)
+            }
+            _ => None,
+        });
+        match own {
+            Some(sequence) => {
+                *sequence = SequenceDef { epoch: sequence.epoch, ..new };
+                let sequence = Arc::new(sequence.clone());
+                Arc::make_mut(&mut self.catalog).sequences.insert(sequence.id, sequence);
+                Ok(())
+            }
+            None => self.change("ALTER SEQUENCE", CatalogChange::ReplaceSequence { sequence: new, from: old.position }),
+        }
+    }
+
+    /// Where the session has brought sequences that the transaction defines.
+    pub(crate) fn settle_sequences(&mut self, own: &OwnSequences) {
+        for change in &mut self.changes {
+            if let CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } = change
+                && let Some(position) = own.uncommitted(sequence.id)
+            {
+                sequence.position = position;
+            }
+        }
     }
 
     /// The commit to send.
@@ -175,7 +270,8 @@ impl PendingWrite {
 
     /// True when it changes nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.truncate && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
+        let claims = self.unwritten || self.all_key_reads || self.key_reads.len() > 0;
+        !self.truncate && !claims && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
     }
 
     /// Rows of its segments.
@@ -242,10 +338,18 @@ impl PendingWrite {
         if self.all_keys {
             self.keys.clear();
         }
+        self.all_key_reads |= self.key_reads.len() > KEYS_MAX;
+        if self.all_key_reads {
+            self.key_reads.clear();
+        }
         let row_count = self.batch_rows() as u64;
-        let mut keys = self.keys.into_vec();
-        keys.sort_unstable();
-        keys.dedup();
+        let sorted = |keys: Pile<KeyAssert>| {
+            let mut keys = keys.into_vec();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        let (keys, key_reads) = (sorted(std::mem::take(&mut self.keys)), sorted(std::mem::take(&mut self.key_reads)));
         Ok(TableWrite {
             table,
             version: self.version,
@@ -257,8 +361,16 @@ impl PendingWrite {
             segment_deletes: self.deleted.iter().filter(|id| *id >= OWN_SEGMENT_ROWS).map(|id| id - OWN_SEGMENT_ROWS).collect(),
             keys,
             all_keys: self.all_keys,
+            key_reads,
+            all_key_reads: self.all_key_reads,
+            unwritten: self.unwritten,
         })
     }
+}
+
+/// The transaction's own rows under another definition of their table.
+fn widened(def: &TableDef, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, SqlError> {
+    batches.iter().map(|batch| widen(def, batch.clone()).map_err(scan_error)).collect()
 }
 
 /// Batches as one Arrow IPC stream of one batch; nothing for none.

@@ -15,6 +15,7 @@ use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::errors::{client_error, datafusion_error, scan_error};
+use crate::foreign_keys::KeyEffects;
 use crate::keys::UniqueKey;
 use crate::reads::ReadsOf;
 use crate::source::PageColumns;
@@ -63,6 +64,8 @@ pub(crate) struct TableWriter {
     gone: RoaringTreemap,
     /// By unique key: its columns are not changed, so what was unique stays so.
     unchanged: Vec<bool>,
+    /// What foreign keys will have to look at.
+    pub(crate) effects: KeyEffects,
     /// Whether keys are checked at the end, when all of `gone` is known. (index of the key, its values, sorted, segments before them)
     deferred: Option<Vec<(usize, RecordBatch, bool, usize)>>,
 }
@@ -80,6 +83,7 @@ impl TableWriter {
             keys: Arc::new(UniqueKey::of(&target.table)?),
             schema: target.table.arrow_schema(),
             gone: RoaringTreemap::new(),
+            effects: KeyEffects::default(),
             deferred: None,
             target,
             write,
@@ -95,6 +99,9 @@ impl TableWriter {
     pub(crate) fn replacing(mut self, set: &[usize]) -> TableWriter {
         self.unchanged = self.keys.iter().map(|key| !key.positions.iter().any(|p| set.contains(p))).collect();
         self.deferred = Some(vec![]);
+        if !set.is_empty() {
+            self.effects.setting(set);
+        }
         self
     }
 
@@ -118,6 +125,7 @@ impl TableWriter {
         check_constraints(&self.target, &rows)?;
         let rows = RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec());
         let rows = rows.map_err(|e| SqlError::internal(e.to_string()))?;
+        self.effects.added(&rows)?;
         self.rows += rows.num_rows() as u64;
         self.waiting_rows += rows.num_rows();
         self.waiting_bytes += rows.get_array_memory_size();
@@ -128,8 +136,14 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Checks and keeps what is left; the transaction's pending write, and the rows taken.
-    pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64), SqlError> {
+    /// With what foreign keys of the table, and onto it, will have to look at.
+    pub(crate) fn with_effects(mut self, effects: KeyEffects) -> TableWriter {
+        self.effects = effects;
+        self
+    }
+
+    /// Checks and keeps what is left; the transaction's pending write, the rows taken, and what is left to foreign keys.
+    pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64, KeyEffects), SqlError> {
         let small =
             self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
         while self.waiting_rows > 0 && !small {
@@ -151,7 +165,7 @@ impl TableWriter {
             }
             self.write.push(rows)?;
         }
-        Ok((std::mem::take(&mut self.write), self.rows))
+        Ok((std::mem::take(&mut self.write), self.rows, std::mem::take(&mut self.effects)))
     }
 
     /// Sends the first waiting rows on their way to the object store, after the segment before them has arrived.

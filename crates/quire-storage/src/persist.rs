@@ -1,9 +1,10 @@
 //! The state machine as keys and values: what [`quire_log::Applied`] writes, and what a restart reads.
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
-//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `p` position,
-//! `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows, `u` LSN → locked rows. Values are
-//! `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
+//! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `i` sequence,
+//! `j` how far it has come since its definition was written, `p` position, `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its
+//! last writes, `t` LSN → purged rows, `u` LSN → locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id →
+//! Arrow IPC.
 //!
 //! A commit writes the ids that it deletes and no more (`g`). When rows are purged, the chunks of the delete set that changed since the
 //! last time are written whole (`h`) and the commits' own records go: neither their number nor the work of one entry grows with the set.
@@ -210,6 +211,13 @@ fn catalog_writes(catalog: &CatalogChange, out: &mut Vec<Write>) {
             out.push(put(key(b'c', &[view.id.0.into()]), value(CatalogChange::CreateView { view: view.clone(), replace: false })));
         }
         CatalogChange::DropView(id) => out.push(clear(b'c', &[id.0.into()])),
+        CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } => {
+            out.push(put(key(b'i', &[sequence.id.0.into()]), value(CatalogChange::CreateSequence(sequence.clone()))));
+            out.push(clear(b'j', &[sequence.id.0.into()]));
+        }
+        // The definition is not in the change: the position has a key of its own, read after the definition's.
+        CatalogChange::MoveSequence { id, .. } => out.push(put(key(b'j', &[id.0.into()]), value(catalog.clone()))),
+        CatalogChange::DropSequence(id) => out.extend([b'i', b'j'].map(|prefix| clear(prefix, &[id.0.into()]))),
     }
 }
 
@@ -234,9 +242,17 @@ fn record_write(record: Record) -> Write {
             put(key(b'u', &[lsn.0]), r::Record::Locks(r::Locks { lsn: lsn.0, locks: locks.collect() }))
         }
         Record::LocksTrimmed { through } => Write::DeleteRange(Family::State, key(b'u', &[]), key(b'u', &[through.0 + 1])),
-        Record::Table { table, lsns: TableLsns { insert, write, all_keys, purged, locks } } => {
-            let lsns =
-                r::TableLsns { table: table.0, insert: insert.0, write: write.0, all_keys: all_keys.0, purged: purged.0, locks: locks.0 };
+        Record::Table { table, lsns: TableLsns { insert, write, all_keys, purged, locks, key_read, all_key_reads } } => {
+            let lsns = r::TableLsns {
+                table: table.0,
+                insert: insert.0,
+                write: write.0,
+                all_keys: all_keys.0,
+                purged: purged.0,
+                locks: locks.0,
+                key_read: key_read.0,
+                all_key_reads: all_key_reads.0,
+            };
             put(key(b's', &[table.0.into()]), r::Record::Table(lsns))
         }
         Record::Purged { lsn, table, rows } => {
@@ -303,7 +319,8 @@ fn load_record(record: r::Record) -> Result<Record, LoadError> {
         }
         r::Record::Table(t) => {
             let (insert, write, all_keys) = (Lsn(t.insert), Lsn(t.write), Lsn(t.all_keys));
-            let lsns = TableLsns { insert, write, all_keys, purged: Lsn(t.purged), locks: Lsn(t.locks) };
+            let (key_read, all_key_reads) = (Lsn(t.key_read), Lsn(t.all_key_reads));
+            let lsns = TableLsns { insert, write, all_keys, purged: Lsn(t.purged), locks: Lsn(t.locks), key_read, all_key_reads };
             Record::Table { table: TableId(t.table), lsns }
         }
         r::Record::Purged(p) => {

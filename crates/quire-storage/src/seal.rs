@@ -65,8 +65,8 @@ pub(crate) enum SealError {
     /// No such table, or a batch went while it was looked at: sealed by another, truncated.
     #[error("table {0} or its delta is gone")]
     Gone(TableId),
-    /// The delta has columns of another table version, which cannot be brought into the present one.
-    #[error("delta batch {first} of table {table} has the columns of version {version}")]
+    /// The delta has columns of other types than the table's definition, which only a damaged batch can have.
+    #[error("delta batch {first} of table {table}, of version {version}, has columns of other types than the table")]
     Columns {
         /// The table.
         table: TableId,

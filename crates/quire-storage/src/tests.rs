@@ -120,7 +120,7 @@ fn create(txn: u128) -> Commit {
         schema: SchemaId(2200),
         name: "t".into(),
         version: 1,
-        columns: vec![ColumnDef { id: ColumnId(1), name: "a".into(), ty: SqlType::Int8, nullable: true, default: None }],
+        columns: vec![ColumnDef::new(ColumnId(1), "a", SqlType::Int8)],
         next_column_id: ColumnId(2),
         constraints: vec![],
         clustering: vec![],

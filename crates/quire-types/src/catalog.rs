@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::{ColumnId, SchemaId, SqlType, TableId, sql_type::FIELD_COLUMN_ID};
+use crate::{ColumnId, Datum, SchemaId, SequenceDef, SequencePosition, SqlType, TableId, sql_type::FIELD_COLUMN_ID};
 
 /// The schema that exists from the start; its id is Postgres' oid of `public`.
 pub const DEFAULT_SCHEMA: (SchemaId, &str) = (SchemaId(2200), "public");
@@ -17,6 +17,8 @@ pub struct Catalog {
     pub tables: BTreeMap<TableId, Arc<TableDef>>,
     /// Views by id; ids are shared with tables.
     pub views: BTreeMap<TableId, Arc<ViewDef>>,
+    /// Sequences by id; ids are shared with tables.
+    pub sequences: BTreeMap<TableId, Arc<SequenceDef>>,
 }
 
 /// A schema (namespace).
@@ -29,7 +31,7 @@ pub struct SchemaDef {
 }
 
 /// A table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableDef {
     /// Its id.
     pub id: TableId,
@@ -50,7 +52,7 @@ pub struct TableDef {
 }
 
 /// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ColumnDef {
     /// Its id.
     pub id: ColumnId,
@@ -62,6 +64,26 @@ pub struct ColumnDef {
     pub nullable: bool,
     /// The DEFAULT expression as SQL text, evaluated for each inserted row.
     pub default: Option<String>,
+    /// The value of rows that were stored before the column was there: its default as it was then. `None` is NULL.
+    pub missing: Option<Datum>,
+    /// NOT NULL came later than the column: rows that were deleted before may hold a NULL still.
+    pub had_nulls: bool,
+    /// Values come from a sequence, or from the row's other values.
+    pub generated: Option<Generated>,
+}
+
+/// Where the values of a generated column come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Generated {
+    /// GENERATED … AS IDENTITY: from the sequence that the column owns.
+    Identity {
+        /// The sequence.
+        sequence: TableId,
+        /// GENERATED ALWAYS: a statement may not give a value.
+        always: bool,
+    },
+    /// GENERATED ALWAYS AS (expression) STORED: the expression as SQL text over the table's column names.
+    Stored(String),
 }
 
 /// A table constraint.
@@ -82,7 +104,7 @@ pub enum ConstraintKind {
     Unique(Vec<ColumnId>),
     /// CHECK (expression), as SQL text over the table's column names.
     Check(String),
-    /// FOREIGN KEY: recorded and shown, not enforced yet.
+    /// FOREIGN KEY (columns) REFERENCES a unique key of a table.
     ForeignKey {
         /// Referencing columns.
         columns: Vec<ColumnId>,
@@ -126,10 +148,25 @@ pub struct ViewDef {
     pub sql: String,
     /// Output columns, as planned when the view was made.
     pub columns: Vec<(String, SqlType)>,
+    /// The relations that the text names, as they were then.
+    pub reads: Vec<ViewRead>,
+}
+
+/// A relation that a view's text names. Renamed, moved or altered, it goes on meaning the same to the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewRead {
+    /// The table or view.
+    pub id: TableId,
+    /// The schema that the text names.
+    pub schema: String,
+    /// The name in the text.
+    pub name: String,
+    /// A table's columns when the view was made, with the names that the text knows; of a view none.
+    pub columns: Vec<(ColumnId, String)>,
 }
 
 /// One change of the catalog, as a commit carries it. Ids are chosen by the compute node, at random for schemas and tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CatalogChange {
     /// A new schema. Refused when the id or name is taken.
     CreateSchema(SchemaDef),
@@ -155,6 +192,26 @@ pub enum CatalogChange {
     },
     /// Drops a view.
     DropView(TableId),
+    /// A new sequence. Refused when the id or name is taken or the schema is gone.
+    CreateSequence(SequenceDef),
+    /// A new definition or position for an existing sequence; its `epoch` is the old one's plus one.
+    ReplaceSequence {
+        /// The new definition.
+        sequence: SequenceDef,
+        /// The position that it was made from.
+        from: SequencePosition,
+    },
+    /// Values are handed out: the sequence moves on. Refused unless it is still at `from`.
+    MoveSequence {
+        /// The sequence.
+        id: TableId,
+        /// Where it is.
+        from: SequencePosition,
+        /// Where it will be.
+        to: SequencePosition,
+    },
+    /// Drops a sequence.
+    DropSequence(TableId),
 }
 
 impl Catalog {
@@ -181,9 +238,34 @@ impl Catalog {
         self.views.values().find(|v| v.schema == schema && v.name == name)
     }
 
-    /// True when a table or view of the schema has this name.
+    /// The sequence with this name in this schema.
+    pub fn sequence_by_name(&self, schema: SchemaId, name: &str) -> Option<&Arc<SequenceDef>> {
+        self.sequences.values().find(|s| s.schema == schema && s.name == name)
+    }
+
+    /// True when a table, view or sequence of the schema has this name.
     pub fn name_taken(&self, schema: SchemaId, name: &str) -> bool {
-        self.table_by_name(schema, name).is_some() || self.view_by_name(schema, name).is_some()
+        self.table_by_name(schema, name).is_some()
+            || self.view_by_name(schema, name).is_some()
+            || self.sequence_by_name(schema, name).is_some()
+    }
+
+    /// True when a table, view or sequence has this id.
+    pub fn id_taken(&self, id: TableId) -> bool {
+        self.tables.contains_key(&id) || self.views.contains_key(&id) || self.sequences.contains_key(&id)
+    }
+
+    /// A foreign key whose table or key is gone: the table that has it, and its name. Concurrent definitions can lead there, each valid alone.
+    pub fn broken_foreign_key(&self) -> Option<(&TableDef, &str)> {
+        self.tables.values().find_map(|table| {
+            let broken = table.constraints.iter().find(|constraint| match &constraint.kind {
+                ConstraintKind::ForeignKey { references, referenced, .. } => {
+                    self.tables.get(references).is_none_or(|parent| parent.key_over(referenced).is_none())
+                }
+                _ => false,
+            });
+            broken.map(|constraint| (table.as_ref(), constraint.name.as_str()))
+        })
     }
 
     /// Applies a change that was found valid (by certification, or by the session that made it).
@@ -207,7 +289,41 @@ impl Catalog {
             CatalogChange::DropView(id) => {
                 self.views.remove(id);
             }
+            CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } => {
+                self.sequences.insert(sequence.id, Arc::new(sequence.clone()));
+            }
+            CatalogChange::MoveSequence { id, to, .. } => {
+                if let Some(sequence) = self.sequences.get_mut(id) {
+                    Arc::make_mut(sequence).position = *to;
+                }
+            }
+            CatalogChange::DropSequence(id) => {
+                self.sequences.remove(id);
+            }
         }
+    }
+}
+
+impl CatalogChange {
+    /// The table, view or sequence that changes.
+    pub fn relation(&self) -> Option<TableId> {
+        match self {
+            CatalogChange::CreateSchema(_) | CatalogChange::DropSchema(_) => None,
+            CatalogChange::CreateTable(table) | CatalogChange::ReplaceTable(table) => Some(table.id),
+            CatalogChange::CreateView { view, .. } => Some(view.id),
+            CatalogChange::CreateSequence(sequence) | CatalogChange::ReplaceSequence { sequence, .. } => Some(sequence.id),
+            CatalogChange::DropTable { id, .. }
+            | CatalogChange::DropView(id)
+            | CatalogChange::MoveSequence { id, .. }
+            | CatalogChange::DropSequence(id) => Some(*id),
+        }
+    }
+}
+
+impl ColumnDef {
+    /// A column of this name and type that takes NULL and has no default.
+    pub fn new(id: ColumnId, name: impl Into<String>, ty: SqlType) -> ColumnDef {
+        ColumnDef { id, name: name.into(), ty, nullable: true, default: None, missing: None, had_nulls: false, generated: None }
     }
 }
 
@@ -230,6 +346,12 @@ impl TableDef {
         })
     }
 
+    /// The unique key over just these columns, in whatever order: its ordinal among the constraints, and its columns.
+    pub fn key_over(&self, columns: &[ColumnId]) -> Option<(u32, &[ColumnId])> {
+        let same = |key: &[ColumnId]| key.len() == columns.len() && columns.iter().all(|id| key.contains(id));
+        self.unique_keys().find(|(_, _, key)| same(key)).map(|(ordinal, _, key)| (ordinal, key))
+    }
+
     /// PRIMARY KEY and UNIQUE constraints: (ordinal among the constraints, name, columns).
     pub fn unique_keys(&self) -> impl Iterator<Item = (u32, &str, &[ColumnId])> {
         self.constraints.iter().enumerate().filter_map(|(i, c)| match &c.kind {
@@ -240,7 +362,7 @@ impl TableDef {
 
     /// The Arrow schema of the table's rows: fields in SQL order, each with its SQL type and column id as metadata.
     pub fn arrow_schema(&self) -> SchemaRef {
-        self.schema_with(|column| column.nullable)
+        self.schema_with(|column| column.nullable || column.had_nulls)
     }
 
     /// The same for rows whose NOT NULL constraints are still to be checked.

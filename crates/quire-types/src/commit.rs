@@ -85,6 +85,12 @@ pub struct TableWrite {
     /// Too many keys to name (bulk loads of tables with unique keys): nothing may have been inserted into the table
     /// since the snapshot, and those who began before this commit and insert keys conflict with it.
     pub all_keys: bool,
+    /// Keys of the table that foreign keys of other rows point at: nobody may have written them since the snapshot.
+    pub key_reads: Vec<KeyAssert>,
+    /// Too many of them to name: no row of the table may have been written since the snapshot.
+    pub all_key_reads: bool,
+    /// Every row was looked at, for a new constraint: none may have been written since the snapshot.
+    pub unwritten: bool,
 }
 
 /// A claim on one unique key value.

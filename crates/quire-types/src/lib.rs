@@ -20,8 +20,12 @@ pub use sql_type::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 mod catalog;
 pub use catalog::{
-    Catalog, CatalogChange, ColumnDef, ConstraintDef, ConstraintKind, DEFAULT_SCHEMA, ReferentialAction, SchemaDef, TableDef, ViewDef,
+    Catalog, CatalogChange, ColumnDef, ConstraintDef, ConstraintKind, DEFAULT_SCHEMA, Generated, ReferentialAction, SchemaDef, TableDef,
+    ViewDef, ViewRead,
 };
+
+mod sequence;
+pub use sequence::{SequenceDef, SequencePosition};
 
 mod manifest;
 pub use manifest::{ColumnStats, PageMeta, RowGroupMeta, RowIds, SegmentMeta};

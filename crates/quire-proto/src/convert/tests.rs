@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, Compact, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Isolation,
-    KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal,
-    SegmentId, SegmentMeta, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, ViewDef,
+    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, Compact, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Generated,
+    Isolation, KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet, SchemaDef, SchemaId,
+    Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, ViewDef,
+    ViewRead,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -17,6 +18,12 @@ fn table() -> TableDef {
         ty,
         nullable: id != 1,
         default: default.map(Into::into),
+        missing: default.map(|_| Datum::Decimal(700)),
+        had_nulls: id == 1,
+        generated: Some(match id {
+            1 => Generated::Identity { sequence: TableId(9), always: true },
+            _ => Generated::Stored("id * 2".into()),
+        }),
     };
     TableDef {
         id: TableId(20_000),
@@ -40,6 +47,24 @@ fn table() -> TableDef {
             },
         ],
         clustering: vec![ColumnId(1)],
+    }
+}
+
+fn sequence() -> SequenceDef {
+    SequenceDef {
+        id: TableId(8),
+        schema: SchemaId(2200),
+        name: "s".into(),
+        ty: SqlType::Int4,
+        start: -3,
+        increment: -1,
+        min: i64::MIN,
+        max: -1,
+        cache: 5,
+        cycle: true,
+        owner: Some((TableId(20_000), ColumnId(1))),
+        position: SequencePosition { last: -7, called: true },
+        epoch: 2,
     }
 }
 
@@ -85,10 +110,24 @@ fn log_entries_round_trip() {
                     name: "v".into(),
                     sql: "select 1".into(),
                     columns: vec![("a".into(), SqlType::Int4)],
+                    reads: vec![ViewRead {
+                        id: TableId(7),
+                        schema: "s".into(),
+                        name: "t".into(),
+                        columns: vec![(ColumnId(1), "a".into())],
+                    }],
                 },
                 replace: true,
             },
             CatalogChange::DropView(TableId(4)),
+            CatalogChange::CreateSequence(sequence()),
+            CatalogChange::ReplaceSequence { sequence: SequenceDef { owner: None, ..sequence() }, from: sequence().position },
+            CatalogChange::MoveSequence {
+                id: TableId(8),
+                from: sequence().position,
+                to: SequencePosition { last: i64::MIN, called: false },
+            },
+            CatalogChange::DropSequence(TableId(8)),
         ],
         writes: vec![TableWrite {
             table: TableId(20_000),
@@ -101,6 +140,9 @@ fn log_entries_round_trip() {
             segment_deletes: vec![],
             keys: vec![KeyAssert { constraint: 0, hash: u64::MAX }],
             all_keys: true,
+            key_reads: vec![KeyAssert { constraint: 1, hash: 2 }],
+            all_key_reads: true,
+            unwritten: true,
         }],
         reads: vec![TableRead {
             table: TableId(20_000),

@@ -25,11 +25,7 @@ impl CopyEncoder {
     pub(crate) fn new(options: CopyOptions, schema: &Schema) -> Result<CopyEncoder, SqlError> {
         let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
         let types = types(schema);
-        let columns: Vec<ColumnDef> = names
-            .iter()
-            .zip(&types)
-            .map(|(name, ty)| ColumnDef { id: ColumnId(0), name: name.clone(), ty: *ty, nullable: true, default: None })
-            .collect();
+        let columns: Vec<ColumnDef> = names.iter().zip(&types).map(|(name, ty)| ColumnDef::new(ColumnId(0), name, *ty)).collect();
         Ok(CopyEncoder {
             format: options.format,
             dialect: Dialect::new(&options)?,

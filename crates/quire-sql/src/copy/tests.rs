@@ -9,13 +9,7 @@ use super::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
 use crate::SqlError;
 
 fn columns(types: &[SqlType]) -> Vec<ColumnDef> {
-    let column = |(i, ty): (usize, &SqlType)| ColumnDef {
-        id: ColumnId(i as u32 + 1),
-        name: format!("c{i}"),
-        ty: *ty,
-        nullable: true,
-        default: None,
-    };
+    let column = |(i, ty): (usize, &SqlType)| ColumnDef::new(ColumnId(i as u32 + 1), format!("c{i}"), *ty);
     types.iter().enumerate().map(column).collect()
 }
 

@@ -1,14 +1,14 @@
 //! Relations, their columns, types and defaults: `pg_class`, `pg_attribute`, `pg_attrdef`, `pg_type`, `pg_namespace`.
 //!
-//! Each kind of relation adds its rows in a function of its own; what is made next (sequences, indexes of their own) gets one more.
+//! Each kind of relation adds its rows in a function of its own; what is made next (indexes of their own) gets one more.
 
 use datafusion::common::ScalarValue;
-use quire_types::{Catalog, ConstraintKind, SchemaId, SqlType, TableDef, View, ViewDef};
+use quire_types::{Catalog, ConstraintKind, Generated, SchemaId, SqlType, TableDef, View, ViewDef};
 
 use super::oids::{default_oid, index_oid, row_type_oid};
 use super::relations::{self, Relation};
 use super::rows::{Row, count, int, oid, text, truth};
-use super::{INFORMATION_SCHEMA, OWNER, PG_CATALOG, types};
+use super::{INFORMATION_SCHEMA, OWNER, PG_CATALOG, Seen, sequences, types};
 use crate::values;
 
 /// Access methods, by their oids in `pg_am`.
@@ -49,6 +49,8 @@ pub(super) fn classes(catalog: &Catalog, view: &View) -> Vec<Row> {
         }
     }
     rows.extend(catalog.views.values().map(|view| view_class(view)));
+    let columns = sequences::COLUMNS.len();
+    rows.extend(catalog.sequences.values().map(|s| class(s.id.0.into(), &s.name, s.schema, "S", columns)));
     rows
 }
 
@@ -129,6 +131,10 @@ pub(super) fn attributes(catalog: &Catalog) -> Vec<Row> {
         for (i, column) in table.columns.iter().enumerate() {
             let mut row = typed_attribute(table.id.0.into(), i + 1, &column.name, column.ty, !column.nullable);
             row.insert("atthasdef", truth(column.default.is_some()));
+            row.insert("atthasmissing", truth(column.missing.is_some()));
+            if let Some(Generated::Identity { always, .. }) = &column.generated {
+                row.insert("attidentity", text(if *always { "a" } else { "d" }));
+            }
             rows.push(row);
         }
         for (ordinal, _, columns) in table.unique_keys() {
@@ -136,6 +142,10 @@ pub(super) fn attributes(catalog: &Catalog) -> Vec<Row> {
             let columns = columns.iter().filter_map(|id| table.column(*id));
             rows.extend(columns.enumerate().map(|(i, column)| typed_attribute(index, i + 1, &column.name, column.ty, false)));
         }
+    }
+    for sequence in catalog.sequences.values() {
+        let columns = sequences::COLUMNS.iter().enumerate();
+        rows.extend(columns.map(|(i, (name, ty))| typed_attribute(sequence.id.0.into(), i + 1, name, *ty, true)));
     }
     for view in catalog.views.values() {
         let columns = view.columns.iter().enumerate();
@@ -166,16 +176,16 @@ pub(super) fn system_attributes() -> Vec<Row> {
 }
 
 /// `pg_attrdef`.
-pub(super) fn defaults(catalog: &Catalog) -> Vec<Row> {
+pub(super) fn defaults(seen: &Seen<'_>) -> Vec<Row> {
     let mut rows = vec![];
-    for table in catalog.tables.values() {
+    for table in seen.catalog.tables.values() {
         for (i, column) in table.columns.iter().enumerate() {
             let Some(default) = &column.default else { continue };
             rows.push(Row::from([
                 ("oid", oid(default_oid(table, i))),
                 ("adrelid", oid(table.id.0)),
                 ("adnum", count(i + 1)),
-                ("adbin", text(super::deparse::default(default, column.ty))),
+                ("adbin", text(sequences::default(seen, default, column.ty))),
             ]));
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
 }
 
 /// Definitions of things that do not exist here.
-const NOTHING: [&str; 14] = [
+const NOTHING: [&str; 13] = [
     "pg_get_functiondef",
     "pg_get_function_arg_default",
     "pg_get_function_sqlbody",
@@ -97,7 +97,6 @@ const NOTHING: [&str; 14] = [
     "pg_get_ruledef",
     "pg_get_partkeydef",
     "pg_get_partition_constraintdef",
-    "pg_get_serial_sequence",
     "pg_get_statisticsobjdef",
     "pg_get_statisticsobjdef_columns",
     "pg_get_statisticsobjdef_expressions",

@@ -1,10 +1,10 @@
 //! `information_schema`: the SQL standard's catalogs.
 
-use quire_types::{Catalog, ColumnDef, ConstraintKind, ReferentialAction, SchemaId, SqlType, TableDef};
+use quire_types::{Catalog, ColumnDef, ConstraintKind, Generated, ReferentialAction, SchemaId, SqlType, TableDef};
 
 use super::oids::schema_name;
 use super::rows::{Row, count, int, text};
-use super::{Seen, deparse, viewdef};
+use super::{Seen, deparse, sequences, viewdef};
 use crate::catalog::DATABASE;
 use crate::engine::SUPERUSER;
 use crate::values;
@@ -19,8 +19,9 @@ pub(super) fn rows(seen: &Seen<'_>, name: &str) -> Vec<Row> {
         "information_schema_catalog_name" => vec![Row::from([("catalog_name", text(DATABASE))])],
         "schemata" => schemata(catalog),
         "tables" => tables(catalog),
-        "columns" => columns(catalog),
+        "columns" => columns(seen),
         "views" => views(seen),
+        "sequences" => sequences::information_sequences(catalog),
         "table_constraints" => constraints(catalog),
         "key_column_usage" => key_columns(catalog),
         "referential_constraints" => references(catalog),
@@ -98,13 +99,19 @@ fn tables(catalog: &Catalog) -> Vec<Row> {
     rows.collect()
 }
 
-fn columns(catalog: &Catalog) -> Vec<Row> {
+fn columns(seen: &Seen<'_>) -> Vec<Row> {
+    let catalog = seen.catalog;
     let mut rows = vec![];
     for table in catalog.tables.values() {
         for (i, c) in table.columns.iter().enumerate() {
             let mut row = column(relation(catalog, table.schema, &table.name), i + 1, &c.name, c.ty, c.nullable);
             if let Some(default) = &c.default {
-                row.insert("column_default", text(deparse::default(default, c.ty)));
+                row.insert("column_default", text(sequences::default(seen, default, c.ty)));
+            }
+            if let Some(Generated::Identity { sequence, always }) = &c.generated {
+                row.insert("is_identity", text("YES"));
+                row.insert("identity_generation", text(if *always { "ALWAYS" } else { "BY DEFAULT" }));
+                row.extend(catalog.sequences.get(sequence).into_iter().flat_map(|s| sequences::identity(s)));
             }
             rows.push(row);
         }
@@ -206,16 +213,16 @@ fn constraints(catalog: &Catalog) -> Vec<Row> {
     for table in catalog.tables.values() {
         for constraint in &table.constraints {
             let mut row = constraint_row(catalog, table, &constraint.name);
-            let (kind, enforced) = match constraint.kind {
-                ConstraintKind::PrimaryKey(_) => ("PRIMARY KEY", "YES"),
-                ConstraintKind::Unique(_) => ("UNIQUE", "YES"),
-                ConstraintKind::Check(_) => ("CHECK", "YES"),
-                ConstraintKind::ForeignKey { .. } => ("FOREIGN KEY", "NO"),
+            let kind = match constraint.kind {
+                ConstraintKind::PrimaryKey(_) => "PRIMARY KEY",
+                ConstraintKind::Unique(_) => "UNIQUE",
+                ConstraintKind::Check(_) => "CHECK",
+                ConstraintKind::ForeignKey { .. } => "FOREIGN KEY",
             };
             row.insert("constraint_type", text(kind));
             row.insert("is_deferrable", text("NO"));
             row.insert("initially_deferred", text("NO"));
-            row.insert("enforced", text(enforced));
+            row.insert("enforced", text("YES"));
             rows.push(row);
         }
     }

@@ -15,6 +15,7 @@ mod oids;
 mod procs;
 mod relations;
 mod rows;
+mod sequences;
 mod server;
 mod sizes;
 mod types;
@@ -35,11 +36,12 @@ use quire_types::{Catalog, SchemaId, View};
 
 pub(crate) use oids::{class_by_oid, index_oid, namespace_by_oid, quoted, system_class_oid};
 pub(crate) use relations::FIELD_CATALOG_TYPE;
+pub(crate) use sequences::as_relation as sequence_relation;
 pub(crate) use types::{format_type, oid_by_name};
 pub(crate) use values::CatalogValues;
 
 use crate::catalog::{Database, ScopeCell};
-use crate::{regtypes, session_functions};
+use crate::{regtypes, sequence_functions, session_functions};
 use relations::Relation;
 use rows::Row;
 
@@ -56,6 +58,7 @@ pub(crate) fn register(database: &Arc<Database>, cell: &Arc<ScopeCell>, context:
     }
     session_functions::register(context, cell);
     functions::register(context, cell);
+    sequence_functions::register(context, cell);
     Ok(())
 }
 
@@ -126,7 +129,7 @@ impl SystemSchema {
         match name {
             "pg_class" => classes::classes(seen.catalog, seen.view),
             "pg_attribute" => classes::attributes(seen.catalog),
-            "pg_attrdef" => classes::defaults(seen.catalog),
+            "pg_attrdef" => classes::defaults(&seen),
             "pg_type" => classes::row_types(seen.catalog),
             "pg_namespace" => classes::namespaces(seen.catalog),
             "pg_index" => constraints::indexes(seen.catalog),
@@ -139,6 +142,8 @@ impl SystemSchema {
             "pg_tables" => server::tables(seen.catalog),
             "pg_indexes" => server::indexes(&seen),
             "pg_views" => server::views(&seen),
+            "pg_sequence" => sequences::pg_sequence(seen.catalog),
+            "pg_sequences" => sequences::pg_sequences(&self.cell, seen.catalog),
             _ => vec![],
         }
     }

@@ -42,6 +42,9 @@ pub(crate) fn class_by_oid(catalog: &Catalog, oid: i64) -> Option<(String, Strin
     if let Some(view) = catalog.views.values().find(|v| i64::from(v.id.0) == oid) {
         return Some((schema_name(catalog, view.schema), view.name.clone()));
     }
+    if let Some(sequence) = catalog.sequences.values().find(|s| i64::from(s.id.0) == oid) {
+        return Some((schema_name(catalog, sequence.schema), sequence.name.clone()));
+    }
     for table in catalog.tables.values() {
         if i64::from(table.id.0) == oid {
             return Some((schema_name(catalog, table.schema), table.name.clone()));

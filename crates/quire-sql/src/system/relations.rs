@@ -45,7 +45,7 @@ fn arrow_type(name: &str) -> DataType {
     let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
     match name {
         // Unsigned, and half of them may be beyond an int4.
-        "oid" | "xid" | "regtype" => DataType::Int64,
+        "oid" | "xid" => DataType::Int64,
         "int2vector" => list(DataType::Int16),
         "oidvector" => list(DataType::Int64),
         "bool" => DataType::Boolean,

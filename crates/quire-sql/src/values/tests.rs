@@ -162,7 +162,7 @@ fn values_read_and_print_as_in_postgres() {
 
 #[test]
 fn assignments_convert_and_refuse_as_in_postgres() {
-    let column = |ty| ColumnDef { id: ColumnId(1), name: "c".into(), ty, nullable: true, default: None };
+    let column = |ty| ColumnDef::new(ColumnId(1), "c", ty);
     let assign = |array: ArrayRef, ty: SqlType| {
         let field = arrow::datatypes::Field::new("x", array.data_type().clone(), true);
         match coerce(array, &field, &column(ty), "t") {

@@ -11,7 +11,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use bytes::Bytes;
-use quire_types::{DeltaMeta, FIELD_COLUMN_ID, RowSet, SegmentMeta, TableDef, Term};
+use quire_types::{ColumnDef, DeltaMeta, FIELD_COLUMN_ID, RowSet, SegmentMeta, TableDef, Term};
 
 use super::SealError;
 use crate::rewrite;
@@ -45,7 +45,7 @@ pub(crate) fn encode(
     Ok(Encoded { segments, dropped })
 }
 
-/// Appends the rows of one delta batch that are not deleted to `out`, in the present order of columns, with their ids.
+/// Appends the rows of one delta batch that are not deleted to `out`, with the table's present columns and their ids.
 fn decode(
     def: &TableDef,
     schema: &SchemaRef,
@@ -62,7 +62,11 @@ fn decode(
     let order = columns(def, &batch_schema).ok_or(SealError::Columns { table: def.id, first: delta.first, version: delta.version })?;
     let mut next = delta.first.0;
     for batch in batches {
-        let mut arrays: Vec<ArrayRef> = order.iter().map(|&i| batch.column(i).clone()).collect();
+        let column = |(at, def): (&Option<usize>, &ColumnDef)| match at {
+            Some(at) => Ok(batch.column(*at).clone()),
+            None => quire_segment::missing_values(def, batch.num_rows()).map_err(|e| failed(e.to_string())),
+        };
+        let mut arrays: Vec<ArrayRef> = order.iter().zip(&def.columns).map(column).collect::<Result<_, _>>()?;
         let end = next + batch.num_rows() as u64;
         arrays.push(Arc::new(Int64Array::from_iter_values((next..end).map(|id| id as i64))));
         next = end;
@@ -88,19 +92,24 @@ fn read_stream(bytes: &Bytes) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowErro
     Ok((schema, batches))
 }
 
-/// For each column of the table its position in a batch of this schema; `None` when the two differ in columns or types.
-fn columns(def: &TableDef, schema: &Schema) -> Option<Vec<usize>> {
+/// For each column of the table its position in a batch of this schema, when the batch has it; `None` when a type differs, or nothing
+/// tells which column is which.
+fn columns(def: &TableDef, schema: &Schema) -> Option<Vec<Option<usize>>> {
     let by_id: HashMap<u32, usize> = schema
         .fields()
         .iter()
         .enumerate()
-        .filter_map(|(i, field)| Some((field.metadata().get(FIELD_COLUMN_ID)?.parse().ok()?, i)))
-        .collect();
-    if by_id.len() != def.columns.len() || schema.fields().len() != def.columns.len() {
+        .map(|(i, field)| Some((field.metadata().get(FIELD_COLUMN_ID)?.parse().ok()?, i)))
+        .collect::<Option<_>>()?;
+    if by_id.len() != schema.fields().len() {
         return None;
     }
     def.columns
         .iter()
-        .map(|column| by_id.get(&column.id.0).copied().filter(|&i| *schema.field(i).data_type() == column.ty.arrow()))
+        .map(|column| match by_id.get(&column.id.0) {
+            Some(&i) if *schema.field(i).data_type() == column.ty.arrow() => Some(Some(i)),
+            Some(_) => None,
+            None => Some(None),
+        })
         .collect()
 }

@@ -1,16 +1,16 @@
 #![allow(clippy::unwrap_used)]
 
-use arrow::array::{AsArray, Int64Array, RecordBatch, StringViewArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use quire_segment::{Footer, decode};
-use quire_types::{ColumnDef, ColumnId, Lsn, ROW_ID_COLUMN, RowIds, SchemaId, SegmentMeta, SqlType};
+use quire_types::{ColumnDef, ColumnId, Datum, Lsn, ROW_ID_COLUMN, RowIds, SchemaId, SegmentMeta, SqlType};
 
 use super::*;
 
 fn table() -> TableDef {
-    let column = |id, name: &str, ty| ColumnDef { id: ColumnId(id), name: name.to_string(), ty, nullable: true, default: None };
+    let column = |id, name: &str, ty| ColumnDef::new(ColumnId(id), name, ty);
     TableDef {
         id: TableId(5),
         schema: SchemaId(2200),
@@ -82,12 +82,24 @@ fn renamed_and_reordered_columns_are_found_by_id() {
 }
 
 #[test]
-fn other_columns_and_broken_batches_are_refused() {
+fn added_columns_have_what_was_missing_and_dropped_ones_go() {
     let old = table();
-    let mut wider = table();
-    wider.columns.push(ColumnDef { id: ColumnId(3), name: "new".to_string(), ty: SqlType::Int4, nullable: true, default: None });
-    let refused = rows::encode(&wider, &[delta(&old, 1, &[1])], &RowSet::default(), Term(1), || 1);
-    assert!(matches!(refused, Err(SealError::Columns { first: RowId(1), .. })));
+    let mut def = table();
+    def.columns.remove(1);
+    def.columns.push(ColumnDef { missing: Some(Datum::Int(42)), ..ColumnDef::new(ColumnId(3), "new", SqlType::Int4) });
+    def.columns.push(ColumnDef::new(ColumnId(4), "newer", SqlType::Text));
+    let segments = rows::encode(&def, &[delta(&old, 1, &[2, 1])], &RowSet::default(), Term(1), || 1).unwrap().segments;
+    let (meta, bytes) = &segments[0];
+    let ids: Vec<u32> = meta.columns.iter().map(|c| c.column.0).collect();
+    assert_eq!(ids, [1, 3, 4, ROW_ID_COLUMN.0]);
+    let new = column(meta, bytes, ColumnId(3), SqlType::Int4);
+    assert_eq!(new.as_primitive::<Int32Type>().values().to_vec(), [42, 42]);
+    assert_eq!(column(meta, bytes, ColumnId(4), SqlType::Text).null_count(), 2);
+}
+
+#[test]
+fn other_types_and_broken_batches_are_refused() {
+    let old = table();
     let mut retyped = table();
     retyped.columns[0].ty = SqlType::Int4;
     assert!(matches!(rows::encode(&retyped, &[delta(&old, 1, &[1])], &RowSet::default(), Term(1), || 1), Err(SealError::Columns { .. })));

@@ -79,7 +79,7 @@ struct World {
 }
 
 fn table() -> TableDef {
-    let column = |id, name: &str, ty| ColumnDef { id: ColumnId(id), name: name.to_string(), ty, nullable: true, default: None };
+    let column = |id, name: &str, ty| ColumnDef::new(ColumnId(id), name, ty);
     TableDef {
         id: T,
         schema: SchemaId(2200),

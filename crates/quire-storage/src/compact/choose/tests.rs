@@ -4,7 +4,7 @@ use quire_types::{ColumnDef, ColumnStats, PageMeta, RowGroupMeta, RowId, SchemaI
 use super::*;
 
 fn table() -> TableDef {
-    let column = |id, name: &str| ColumnDef { id: ColumnId(id), name: name.to_string(), ty: SqlType::Int8, nullable: true, default: None };
+    let column = |id, name: &str| ColumnDef::new(ColumnId(id), name, SqlType::Int8);
     TableDef {
         id: TableId(5),
         schema: SchemaId(2200),

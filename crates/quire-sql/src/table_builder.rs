@@ -1,0 +1,381 @@
+//! A table's definition under construction: CREATE TABLE begins with an empty one, ALTER TABLE with the table's.
+
+use std::collections::BTreeSet;
+
+use datafusion::sql::sqlparser::ast::{
+    self, ColumnOption, CreateTable, Expr, GeneratedAs, IndexColumn, NullsDistinctOption, TableConstraint,
+};
+use quire_types::{
+    ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Generated, ReferentialAction, SchemaId, SequenceDef, SqlType, TableDef, TableId,
+};
+
+use crate::SqlError;
+use crate::ddl::{COLUMNS_MAX, duplicate_column, mentioned_columns, new_oid, sql_type};
+use crate::names::{Resolver, fold, split};
+use crate::sequence_options::{SequenceOptions, serial_type};
+use crate::sequences::{resolve_defaults, sequence_default};
+
+/// A new table's definition, and the sequences that its columns own.
+pub(crate) struct NewTable {
+    pub(crate) def: TableDef,
+    pub(crate) sequences: Vec<SequenceDef>,
+}
+
+/// CREATE TABLE (name, columns, constraints); not CREATE TABLE AS.
+pub(crate) fn create_table(create: &CreateTable, resolver: &Resolver<'_>) -> Result<NewTable, SqlError> {
+    if create.temporary {
+        return Err(SqlError::unsupported("CREATE TEMPORARY TABLE"));
+    }
+    for (given, what) in [
+        (create.like.is_some(), "CREATE TABLE LIKE"),
+        (create.partition_by.is_some() || create.partition_of.is_some(), "partitioning"),
+        (create.inherits.is_some(), "inheritance"),
+    ] {
+        if given {
+            return Err(SqlError::unsupported(what));
+        }
+    }
+    let (schema, name) = split(&create.name)?;
+    let schema = resolver.target_schema(schema.as_deref())?;
+    let mut builder = TableBuilder::new(schema.id, name, resolver);
+    for column in &create.columns {
+        builder.column(column)?;
+    }
+    for constraint in &create.constraints {
+        builder.constraint(constraint)?;
+    }
+    builder.finish()
+}
+
+/// The definition so far.
+pub(crate) struct TableBuilder<'a> {
+    pub(crate) resolver: &'a Resolver<'a>,
+    pub(crate) def: TableDef,
+    /// Foreign keys may point at the table itself, so they are resolved last: (name, columns, declaration).
+    foreign_keys: Vec<(Option<String>, Vec<ColumnId>, ast::ForeignKeyConstraint)>,
+    /// Sequences that new columns own.
+    sequences: Vec<SequenceDef>,
+}
+
+impl<'a> TableBuilder<'a> {
+    fn new(schema: SchemaId, name: String, resolver: &'a Resolver<'a>) -> TableBuilder<'a> {
+        let def = TableDef {
+            id: TableId(new_oid()),
+            schema,
+            name,
+            version: 1,
+            columns: vec![],
+            next_column_id: ColumnId(1),
+            constraints: vec![],
+            clustering: vec![],
+        };
+        TableBuilder::of(def, resolver)
+    }
+
+    /// Begins with a table that exists.
+    pub(crate) fn of(def: TableDef, resolver: &'a Resolver<'a>) -> TableBuilder<'a> {
+        TableBuilder { resolver, def, foreign_keys: vec![], sequences: vec![] }
+    }
+
+    pub(crate) fn column(&mut self, column: &ast::ColumnDef) -> Result<ColumnId, SqlError> {
+        let name = fold(&column.name);
+        if self.def.column_index(&name).is_some() {
+            return Err(duplicate_column(&name));
+        }
+        if self.def.columns.len() == COLUMNS_MAX {
+            return Err(SqlError::new("54011", format!("tables can have at most {COLUMNS_MAX} columns")));
+        }
+        let id = self.def.next_column_id;
+        self.def.next_column_id = ColumnId(id.0 + 1);
+        let serial = serial_type(&column.data_type);
+        let ty = serial.map_or_else(|| sql_type(&column.data_type), Ok)?;
+        self.def.columns.push(ColumnDef::new(id, name.clone(), ty));
+        if serial.is_some() {
+            let sequence = self.own_sequence(id, &name, ty, SequenceOptions::default())?;
+            let column = self.column_mut(id)?;
+            column.default = Some(sequence_default(sequence));
+            column.nullable = false;
+        }
+        for option in &column.options {
+            let declared = option.name.as_ref().map(fold);
+            match &option.option {
+                ColumnOption::Null | ColumnOption::Collation(_) => {}
+                ColumnOption::NotNull => self.column_mut(id)?.nullable = false,
+                ColumnOption::Default(expr) => {
+                    if self.column_mut(id)?.default.is_some() {
+                        let message = format!("multiple default values specified for column \"{name}\" of table \"{}\"", self.def.name);
+                        return Err(SqlError::syntax(message));
+                    }
+                    self.column_mut(id)?.default = default_text(expr, self.resolver)?;
+                }
+                ColumnOption::PrimaryKey(_) => self.primary_key(declared, vec![id])?,
+                ColumnOption::Unique(key) if key.nulls_distinct == NullsDistinctOption::NotDistinct => {
+                    return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
+                }
+                ColumnOption::Unique(_) => self.unique(declared, vec![id]),
+                ColumnOption::Check(check) => self.check(declared.or(check.name.as_ref().map(fold)), &check.expr),
+                ColumnOption::ForeignKey(key) => self.foreign_keys.push((declared.or(key.name.as_ref().map(fold)), vec![id], key.clone())),
+                ColumnOption::Generated { generation_expr: Some(_), .. } => {
+                    return Err(SqlError::unsupported(format!("column \"{name}\": GENERATED ALWAYS AS (…) STORED")));
+                }
+                ColumnOption::Generated { generated_as, sequence_options, generation_expr: None, .. } => {
+                    let options = SequenceOptions::of_ast(sequence_options.as_deref().unwrap_or_default())?;
+                    self.identity(id, matches!(generated_as, GeneratedAs::Always), options)?;
+                }
+                other => return Err(SqlError::unsupported(format!("column \"{name}\": {other}"))),
+            }
+        }
+        Ok(id)
+    }
+
+    /// GENERATED … AS IDENTITY.
+    pub(crate) fn identity(&mut self, id: ColumnId, always: bool, options: SequenceOptions) -> Result<(), SqlError> {
+        let column = self.column_mut(id)?;
+        let (name, ty) = (column.name.clone(), column.ty);
+        if !matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8) {
+            return Err(SqlError::new("22023", "identity column type must be smallint, integer, or bigint"));
+        }
+        if column.default.is_some() {
+            let message = format!("both default and identity specified for column \"{name}\" of table \"{}\"", self.def.name);
+            return Err(SqlError::syntax(message));
+        }
+        let sequence = self.own_sequence(id, &name, ty, options)?;
+        let column = self.column_mut(id)?;
+        column.generated = Some(Generated::Identity { sequence, always });
+        column.nullable = false;
+        Ok(())
+    }
+
+    /// A sequence that goes with the column.
+    fn own_sequence(&mut self, id: ColumnId, column: &str, ty: SqlType, options: SequenceOptions) -> Result<TableId, SqlError> {
+        let base = format!("{}_{column}_seq", self.def.name);
+        let taken = |name: &str| self.resolver.catalog.name_taken(self.def.schema, name) || self.sequences.iter().any(|s| s.name == name);
+        let name = free_name(base, taken);
+        let mut sequence = options.create(self.def.schema, name, ty)?;
+        sequence.owner = Some((self.def.id, id));
+        let id = sequence.id;
+        self.sequences.push(sequence);
+        Ok(id)
+    }
+
+    pub(crate) fn constraint(&mut self, constraint: &TableConstraint) -> Result<(), SqlError> {
+        match constraint {
+            TableConstraint::PrimaryKey(key) => {
+                let columns = self.index_columns(&key.columns)?;
+                self.primary_key(key.name.as_ref().map(fold), columns)
+            }
+            TableConstraint::Unique(key) => {
+                if key.nulls_distinct == NullsDistinctOption::NotDistinct {
+                    return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
+                }
+                let columns = self.index_columns(&key.columns)?;
+                self.unique(key.name.as_ref().map(fold), columns);
+                Ok(())
+            }
+            TableConstraint::Check(check) => {
+                self.check(check.name.as_ref().map(fold), &check.expr);
+                Ok(())
+            }
+            TableConstraint::ForeignKey(key) => {
+                let find = |name: String| {
+                    let missing = || format!("column \"{name}\" referenced in foreign key constraint does not exist");
+                    let found = self.def.columns.iter().find(|c| c.name == name).map(|c| c.id);
+                    found.ok_or_else(|| SqlError::new("42703", missing()))
+                };
+                let columns = key.columns.iter().map(|c| find(fold(c))).collect::<Result<_, _>>()?;
+                self.foreign_keys.push((key.name.as_ref().map(fold), columns, key.clone()));
+                Ok(())
+            }
+            other => Err(SqlError::unsupported(format!("constraint {other}"))),
+        }
+    }
+
+    fn index_columns(&self, columns: &[IndexColumn]) -> Result<Vec<ColumnId>, SqlError> {
+        let ids = columns.iter().map(|c| match &c.column.expr {
+            Expr::Identifier(ident) => self.key_column(&fold(ident)),
+            other => Err(SqlError::syntax(format!("syntax error at or near \"{other}\""))),
+        });
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        for (i, id) in ids.iter().enumerate() {
+            if ids[..i].contains(id) {
+                let name = self.def.column(*id).map_or("", |c| &c.name);
+                return Err(SqlError::new("42701", format!("column \"{name}\" appears twice in a key constraint")));
+            }
+        }
+        Ok(ids)
+    }
+
+    fn key_column(&self, name: &str) -> Result<ColumnId, SqlError> {
+        let found = self.def.columns.iter().find(|c| c.name == name).map(|c| c.id);
+        found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" named in key does not exist")))
+    }
+
+    pub(crate) fn column_mut(&mut self, id: ColumnId) -> Result<&mut ColumnDef, SqlError> {
+        let found = self.def.columns.iter_mut().find(|c| c.id == id);
+        found.ok_or_else(|| SqlError::internal(format!("column {id} is not in the table")))
+    }
+
+    fn primary_key(&mut self, name: Option<String>, columns: Vec<ColumnId>) -> Result<(), SqlError> {
+        if self.def.primary_key().is_some() {
+            return Err(SqlError::new("42P16", format!("multiple primary keys for table \"{}\" are not allowed", self.def.name)));
+        }
+        for column in self.def.columns.iter_mut().filter(|c| columns.contains(&c.id)) {
+            column.nullable = false;
+        }
+        let name = name.unwrap_or_else(|| self.constraint_name(&[], "pkey"));
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::PrimaryKey(columns) });
+        Ok(())
+    }
+
+    fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>) {
+        let name = name.unwrap_or_else(|| self.constraint_name(&columns, "key"));
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Unique(columns) });
+    }
+
+    fn check(&mut self, name: Option<String>, expr: &Expr) {
+        let name = name.unwrap_or_else(|| {
+            let mentioned: Vec<ColumnId> = mentioned_columns(expr).iter().filter_map(|n| self.key_column(n).ok()).collect();
+            self.constraint_name(if mentioned.len() == 1 { &mentioned } else { &[] }, "check")
+        });
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Check(expr.to_string()) });
+    }
+
+    /// `table_column_suffix`, numbered when taken, as Postgres names what the user did not.
+    fn constraint_name(&self, columns: &[ColumnId], suffix: &str) -> String {
+        let mut parts = vec![self.def.name.as_str()];
+        parts.extend(columns.iter().filter_map(|id| self.def.column(*id)).map(|c| c.name.as_str()));
+        parts.push(suffix);
+        free_name(parts.join("_"), |name| self.def.constraints.iter().any(|c| c.name == name))
+    }
+
+    /// The table with its foreign keys resolved and its names found to be different.
+    pub(crate) fn finish(mut self) -> Result<NewTable, SqlError> {
+        for (name, columns, key) in std::mem::take(&mut self.foreign_keys) {
+            let name = name.unwrap_or_else(|| self.constraint_name(&columns, "fkey"));
+            let kind = self.foreign_key(&name, columns, &key)?;
+            self.def.constraints.push(ConstraintDef { name, kind });
+        }
+        let mut names = BTreeSet::new();
+        for constraint in &self.def.constraints {
+            if !names.insert(constraint.name.clone()) {
+                return Err(constraint_exists(&constraint.name, &self.def.name));
+            }
+        }
+        self.def.clustering = self.def.primary_key().map(<[_]>::to_vec).unwrap_or_default();
+        Ok(NewTable { def: self.def, sequences: self.sequences })
+    }
+
+    fn foreign_key(&self, name: &str, columns: Vec<ColumnId>, key: &ast::ForeignKeyConstraint) -> Result<ConstraintKind, SqlError> {
+        if let Some(characteristics) = &key.characteristics
+            && (characteristics.deferrable == Some(true) || characteristics.initially == Some(ast::DeferrableInitial::Deferred))
+        {
+            return Err(SqlError::unsupported("a DEFERRABLE foreign key"));
+        }
+        if key.match_kind.is_some_and(|kind| !matches!(kind, ast::ConstraintReferenceMatchKind::Simple)) {
+            return Err(SqlError::unsupported("a foreign key with MATCH FULL or PARTIAL"));
+        }
+        let found = self.resolver.find_table(&key.foreign_table)?;
+        let to_self = match &found {
+            Some(parent) => parent.id == self.def.id,
+            None => split(&key.foreign_table)?.1 == self.def.name,
+        };
+        let parent = match found {
+            _ if to_self => self.def.clone(),
+            _ => self.resolver.table(&key.foreign_table)?.as_ref().clone(),
+        };
+        let referenced = if key.referred_columns.is_empty() {
+            let primary = parent.primary_key().map(<[_]>::to_vec);
+            primary.ok_or_else(|| SqlError::new("42704", format!("there is no primary key for referenced table \"{}\"", parent.name)))?
+        } else {
+            let find = |name: String| {
+                let found = parent.columns.iter().find(|c| c.name == name).map(|c| c.id);
+                found
+                    .ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" referenced in foreign key constraint does not exist")))
+            };
+            key.referred_columns.iter().map(|c| find(fold(c))).collect::<Result<Vec<_>, _>>()?
+        };
+        if referenced.len() != columns.len() {
+            return Err(SqlError::new("42830", "number of referencing and referenced columns for foreign key disagree"));
+        }
+        if parent.key_over(&referenced).is_none() {
+            return Err(SqlError::new(
+                "42830",
+                format!("there is no unique constraint matching given keys for referenced table \"{}\"", parent.name),
+            ));
+        }
+        for (from, to) in columns.iter().zip(&referenced) {
+            if let (Some(from), Some(to)) = (self.def.column(*from), parent.column(*to))
+                && comparable(from.ty) != comparable(to.ty)
+            {
+                let detail = format!(
+                    "Key columns \"{}\" and \"{}\" are of incompatible types: {} and {}.",
+                    from.name,
+                    to.name,
+                    from.ty.name(),
+                    to.ty.name()
+                );
+                return Err(SqlError::new("42804", format!("foreign key constraint \"{name}\" cannot be implemented")).with_detail(detail));
+            }
+        }
+        Ok(ConstraintKind::ForeignKey {
+            columns,
+            references: parent.id,
+            referenced,
+            on_delete: referential_action(key.on_delete.as_ref()),
+            on_update: referential_action(key.on_update.as_ref()),
+        })
+    }
+}
+
+fn referential_action(action: Option<&ast::ReferentialAction>) -> ReferentialAction {
+    match action {
+        None | Some(ast::ReferentialAction::NoAction) => ReferentialAction::NoAction,
+        Some(ast::ReferentialAction::Restrict) => ReferentialAction::Restrict,
+        Some(ast::ReferentialAction::Cascade) => ReferentialAction::Cascade,
+        Some(ast::ReferentialAction::SetNull) => ReferentialAction::SetNull,
+        Some(ast::ReferentialAction::SetDefault) => ReferentialAction::SetDefault,
+    }
+}
+
+/// Types whose values a foreign key may compare have the same number.
+fn comparable(ty: SqlType) -> u8 {
+    match ty {
+        SqlType::Bool => 0,
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Float4 | SqlType::Float8 | SqlType::Numeric { .. } => 1,
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => 2,
+        SqlType::Bytea => 3,
+        SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz => 4,
+        SqlType::Time => 5,
+        SqlType::Interval => 6,
+        SqlType::Uuid => 7,
+        SqlType::Json => 8,
+    }
+}
+
+/// 42710.
+pub(crate) fn constraint_exists(name: &str, table: &str) -> SqlError {
+    SqlError::new("42710", format!("constraint \"{name}\" for relation \"{table}\" already exists"))
+}
+
+/// The name, or with the first number that makes it free.
+fn free_name(base: String, taken: impl Fn(&str) -> bool) -> String {
+    if !taken(&base) {
+        return base;
+    }
+    let mut number = 1;
+    while taken(&format!("{base}{number}")) {
+        number += 1;
+    }
+    format!("{base}{number}")
+}
+
+/// A DEFAULT as it is kept: its sequences by oid, and NULL as none.
+pub(crate) fn default_text(expr: &Expr, resolver: &Resolver<'_>) -> Result<Option<String>, SqlError> {
+    if !mentioned_columns(expr).iter().all(|name| name.starts_with("current_") || name.starts_with("local")) {
+        return Err(SqlError::new("0A000", "cannot use column reference in DEFAULT expression"));
+    }
+    let mut expr = expr.clone();
+    resolve_defaults(&mut expr, resolver)?;
+    let text = expr.to_string();
+    Ok((!text.eq_ignore_ascii_case("NULL")).then_some(text))
+}
