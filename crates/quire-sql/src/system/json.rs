@@ -42,7 +42,7 @@ impl ScalarUDFImpl for JsonObject {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if args.args.len() % 2 != 0 {
+        if !args.args.len().is_multiple_of(2) {
             let error = SqlError::new("22023", "argument list must have even number of elements");
             return Err(sql_error(error.with_hint("The arguments of json_build_object() must consist of alternating keys and values.")));
         }
