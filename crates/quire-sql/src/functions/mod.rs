@@ -37,6 +37,7 @@ mod precise;
 
 mod bytes;
 mod regexp;
+pub(crate) use regexp::in_words as regexp_reason;
 mod text;
 
 mod arrays;
