@@ -171,7 +171,7 @@ impl<'a> Scanner<'a> {
             }
             _ => {
                 let rest = &self.text[self.at..];
-                let length = rest.find(|c: char| matches!(c, ',' | '}' | ']' | ' ' | '\t' | '\n' | '\r')).unwrap_or(rest.len());
+                let length = rest.find([',', '}', ']', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
                 if length == 0 {
                     return Err(invalid());
                 }
@@ -442,7 +442,7 @@ fn build_array(call: &Call) -> Result<ArrayRef> {
 }
 
 fn build_object(call: &Call) -> Result<ArrayRef> {
-    if call.arrays.len() % 2 != 0 {
+    if !call.arrays.len().is_multiple_of(2) {
         let error = SqlError::new("22023", "argument list must have even number of elements");
         return Err(sql_error(error.with_hint("The arguments of json_build_object() must consist of alternating keys and values.")));
     }

@@ -203,7 +203,7 @@ fn field(moment: &Moment, field: &str, case: Case, fill: bool, out: &mut String)
                 (false, year) if year > 0 => (year - 1) / 100 + 1,
                 (false, year) => year / 100 - 1,
             };
-            let width = if fill || century > 99 || century < -99 { 0 } else { 2 + usize::from(century < 0) };
+            let width = if fill || !(-99..=99).contains(&century) { 0 } else { 2 + usize::from(century < 0) };
             out.push_str(&format!("{century:0width$}"));
         }
         "Y,YYY" => {

@@ -377,7 +377,7 @@ impl Filling<'_> {
         let format = self.format;
         if format.plus || format.minus {
             // MI and SG write the sign where they stand; with PL alone a minus is still to be written.
-            self.sign_written = !(format.plus && !format.minus);
+            self.sign_written = !format.plus || format.minus;
         } else {
             if !self.negative && self.bracket && format.fill {
                 self.bracket = false;
@@ -409,12 +409,11 @@ impl Filling<'_> {
             Node::Nine | Node::Zero | Node::Point => self.digit(node),
             Node::Comma if self.inside => self.out.push(','),
             Node::Comma | Node::Currency if !(node == Node::Comma && fill) => self.out.push(' '),
-            Node::Ordinal { upper } => {
-                if self.digits.first() != Some(&b'#') && !self.negative && !self.format.point {
-                    let suffix = ordinal_of(number);
-                    self.out.push_str(&if upper { suffix.to_uppercase() } else { suffix.to_string() });
-                }
+            Node::Ordinal { upper } if self.digits.first() != Some(&b'#') && !self.negative && !self.format.point => {
+                let suffix = ordinal_of(number);
+                self.out.push_str(&if upper { suffix.to_uppercase() } else { suffix.to_string() });
             }
+            Node::Ordinal { .. } => {}
             Node::Minus if self.negative => self.out.push('-'),
             Node::Plus if !self.negative => self.out.push('+'),
             Node::Minus | Node::Plus if !fill => self.out.push(' '),
