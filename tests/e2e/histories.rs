@@ -24,10 +24,12 @@ fn clients(quire: &Quire, isolation: &'static str) -> Clients {
 fn stop_after(time: Duration) -> Stop {
     let stop = Stop::default();
     let given = stop.clone();
-    tokio::spawn(async move {
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(async move {
         tokio::time::sleep(time).await;
         stop.store(true, Ordering::Relaxed);
     });
+    task.detach_all();
     given
 }
 

@@ -10,8 +10,7 @@ CREATE TABLE item (id int PRIMARY KEY, name varchar(30) NOT NULL, price numeric(
 CREATE TABLE part (id int PRIMARY KEY, item_id int REFERENCES item (id), made timestamptz DEFAULT now());
 CREATE VIEW cheap AS SELECT id, price FROM item;";
 
-const LIST: &str = "\
-       List of relations
+const LIST: &str = "       List of relations
  Schema | Name  | Type  | Owner 
 --------+-------+-------+-------
  public | cheap | view  | quire
@@ -21,8 +20,7 @@ const LIST: &str = "\
 
 ";
 
-const LIST_TABLES: &str = "\
-       List of relations
+const LIST_TABLES: &str = "       List of relations
  Schema | Name | Type  | Owner 
 --------+------+-------+-------
  public | item | table | quire

@@ -75,11 +75,11 @@ async fn a_portal_gives_its_rows_piece_by_piece() -> Result<()> {
         let statement = transaction.prepare("SELECT value FROM generate_series(1, 25000) AS s(value)").await?;
         let portal = transaction.bind(&statement, &[]).await?;
         let other = transaction.bind(&statement, &[]).await?;
-        let mut next = 1i64;
+        let mut next = 1i32;
         loop {
             let rows = transaction.query_portal(&portal, 7_001).await?;
             for row in &rows {
-                ensure!(row.get::<_, i64>(0) == next, "rows come in order, none twice");
+                ensure!(row.get::<_, i32>(0) == next, "rows come in order, none twice");
                 next += 1;
             }
             // Another portal in between does not disturb it.

@@ -53,13 +53,17 @@ macro_rules! files {
 
 files! {
     alter_table,
+    catalog_tools,
     constraints,
     create_table,
     errors,
     foreign_keys,
     functions_arrays,
     functions_datetime,
+    functions_formats,
     functions_math,
+    functions_numbers,
+    functions_strings,
     functions_text,
     information_schema,
     insert,

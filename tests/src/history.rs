@@ -175,14 +175,11 @@ fn orders(history: &[Transaction], writers: &HashMap<(u64, u64), usize>) -> Resu
 }
 
 fn appended(ops: &[Op], to: u64) -> Vec<u64> {
-    ops.iter().filter(|op| matches!(op, Op::Append(list, _) if *list == to)).map(number_of).collect()
-}
-
-fn number_of(op: &Op) -> u64 {
-    match op {
-        Op::Append(_, number) => *number,
-        Op::Read(..) => 0,
-    }
+    let number = |op: &Op| match op {
+        Op::Append(list, number) if *list == to => Some(*number),
+        _ => None,
+    };
+    ops.iter().filter_map(number).collect()
 }
 
 /// A transaction sees what it has written, at the end, and the same of others each time: it has one snapshot.

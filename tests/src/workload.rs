@@ -226,7 +226,12 @@ async fn on_lists(client: &mut Client, node: usize, isolation: &str, turn: u64, 
             return Ok(Told::Failed);
         }
         if id.is_none() {
-            id = client.run(node, "SELECT quire_txn_id()").await?.ok().and_then(|answer| value(&answer));
+            // Without an answer the block is gone, and what follows would not be in one.
+            let Ok(answer) = client.run(node, "SELECT quire_txn_id()").await? else {
+                client.roll_back(node).await?;
+                return Ok(Told::Failed);
+            };
+            id = value(&answer);
         }
     }
     client.commit(node, id.as_deref()).await

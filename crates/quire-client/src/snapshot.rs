@@ -79,13 +79,17 @@ impl StorageClient {
     }
 }
 
-/// Says, however the task ends, that no request is running; callers left behind get an error instead of waiting.
-struct Running(Arc<Inner>);
+/// Says, should the task end before its work does, that no request is running; callers left behind get an error instead of waiting.
+struct Running {
+    inner: Arc<Inner>,
+    /// It has said so itself. From then on `running` may speak of another task.
+    ended: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.snapshots.state.lock();
-        if state.running {
+        if !self.ended {
+            let mut state = self.inner.snapshots.state.lock();
             state.running = false;
             state.waiting.clear();
         }
@@ -94,8 +98,8 @@ impl Drop for Running {
 
 /// Sends one request after another while somebody waits.
 async fn serve(inner: Arc<Inner>) {
-    let running = Running(inner);
-    let inner = &running.0;
+    let mut running = Running { inner: inner.clone(), ended: false };
+    let inner = &inner;
     loop {
         let callers = {
             let mut state = inner.snapshots.state.lock();
@@ -103,6 +107,7 @@ async fn serve(inner: Arc<Inner>) {
             if state.waiting.is_empty() {
                 // under the same lock as the check, so that a caller either is seen here or starts a task
                 state.running = false;
+                running.ended = true;
                 return;
             }
             std::mem::take(&mut state.waiting)

@@ -139,7 +139,7 @@ pub(crate) fn datafusion_error(error: DataFusionError) -> SqlError {
             Ok(error) => scan_error(*error),
             Err(error) => match error.downcast::<SqlError>() {
                 Ok(error) => *error,
-                Err(error) => SqlError::internal(error.to_string()),
+                Err(error) => arrow_message(&error.to_string()),
             },
         },
         other => shared_error(&other),
@@ -253,7 +253,7 @@ fn known(table: &[(&str, &'static str, &str)], message: &str) -> Option<SqlError
     let (_, code, words) = table.iter().find(|(part, ..)| lower.contains(part))?;
     if *code == "2201B" {
         let reason = message.lines().last().unwrap_or(message).trim_start_matches("error: ");
-        return Some(SqlError::new(code, format!("invalid regular expression: {reason}")));
+        return Some(SqlError::new(code, format!("invalid regular expression: {}", crate::functions::regexp_reason(reason))));
     }
     Some(SqlError::new(code, if words.is_empty() { message } else { words }))
 }

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::SqlError;
 use crate::functions;
 use crate::names::fold;
-use crate::rewrite::{function, type_number};
+use crate::rewrite::{function, type_argument};
 
 /// `make_interval`'s arguments by name.
 const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
@@ -147,7 +147,7 @@ fn number(digits: &str) -> Expr {
 
 /// An integer literal with its type.
 fn numbered(mut expr: Expr) -> Expr {
-    type_number(&mut expr);
+    type_argument(&mut expr);
     expr
 }
 
@@ -190,7 +190,7 @@ fn arguments(call: &mut Function) -> Result<(), SqlError> {
     if functions::is_ours(&name) {
         for argument in &mut list.args {
             if let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument {
-                type_number(argument);
+                type_argument(argument);
             }
         }
     }

@@ -17,6 +17,7 @@ use quire_types::SqlType;
 
 use crate::SqlError;
 use crate::functions::{self, CAST, cast_scalar, common, shown_type, sql_error, written_scale};
+use crate::rewrite::INTEGER;
 
 /// Our say in planning expressions; it comes before the planner's own.
 #[derive(Debug, Default)]
@@ -27,6 +28,9 @@ pub(crate) struct PgOperators {
 impl ExprPlanner for PgOperators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = raw;
+        if matches!(&op, BinaryOperator::PGCustomBinaryOperator(name) if *name == INTEGER) {
+            return Ok(PlannerResult::Planned(narrowed(Side::of(left, DataType::Int64)).expr));
+        }
         let Some(kind) = Kind::of(&op) else { return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })) };
         let (left, right) = (folded(left)?, folded(right)?);
         let (Ok(left_field), Ok(right_field)) = (left.to_field(schema), right.to_field(schema)) else {

@@ -152,6 +152,19 @@ pub(crate) fn type_number(expr: &mut Expr) {
     }
 }
 
+/// The operator by which `operators` makes an integer of a literal when it plans it, so that a function knows the constant from then on;
+/// a cast would only become one when the plan is simplified.
+pub(crate) const INTEGER: [&str; 2] = ["quire", "int4"];
+
+/// An integer literal among a function's arguments is an integer when it fits.
+pub(crate) fn type_argument(expr: &mut Expr) {
+    if integer_literal(expr).is_some() {
+        let number = Box::new(Expr::Nested(Box::new(taken(expr))));
+        let op = BinaryOperator::PGCustomBinaryOperator(INTEGER.map(str::to_string).to_vec());
+        *expr = Expr::BinaryOp { left: number, op, right: Box::new(Expr::Value(Value::Number("0".into(), false).into())) };
+    }
+}
+
 fn null() -> Expr {
     Expr::Value(Value::Null.into())
 }

@@ -46,6 +46,7 @@ const PARAMETERS: &[Parameter] = &[
         Kind::OneOf(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]),
     ),
     p("datestyle", "ISO, MDY", true, Kind::OneOf(&["iso, mdy", "iso", "mdy", "iso,mdy", "iso, ymd", "iso, dmy"])),
+    p("default_table_access_method", "heap", false, Kind::OneOf(&["heap"])),
     p("default_transaction_isolation", "read committed", false, Kind::OneOf(ISOLATION_LEVELS)),
     p("default_transaction_read_only", "off", true, Kind::Bool),
     p("extra_float_digits", "1", false, Kind::Int(-15, 3)),

@@ -37,6 +37,7 @@ mod precise;
 
 mod bytes;
 mod regexp;
+pub(crate) use regexp::in_words as regexp_reason;
 mod text;
 
 mod arrays;
@@ -59,9 +60,12 @@ pub(crate) fn register(context: &SessionContext) {
         context.deregister_udf(name);
     }
     for function in operators().into_iter().chain(named()) {
+        // The planner's function of that name goes with its aliases: under one of them it would come back when a session's state is made.
+        context.deregister_udf(function.name());
         context.register_udf(function);
     }
     for function in variance::udafs() {
+        context.deregister_udaf(function.name());
         context.register_udaf(function);
     }
     context.register_udaf(bool_and_udaf().as_ref().clone().with_aliases(["every"]));

@@ -163,7 +163,13 @@ fn refused(error: &regex::Error) -> SqlError {
             "a back reference"
         });
     }
-    let words = match reason.as_str() {
+    let words = in_words(&reason);
+    SqlError::new("2201B", format!("invalid regular expression: {words}"))
+}
+
+/// What Postgres says of a pattern that does not compile, for the crate's reason.
+pub(crate) fn in_words(reason: &str) -> &str {
+    match reason {
         r if r.contains("unclosed group") || r.contains("unopened group") => "parentheses () not balanced",
         r if r.contains("unclosed character class") => "brackets [] not balanced",
         r if r.contains("repetition operator missing") => "quantifier operand invalid",
@@ -171,8 +177,7 @@ fn refused(error: &regex::Error) -> SqlError {
         r if r.contains("escape") => "invalid escape \\ sequence",
         r if r.contains("range") => "invalid character range",
         r => r,
-    };
-    SqlError::new("2201B", format!("invalid regular expression: {words}"))
+    }
 }
 
 /// What the rows of one call share: nearly always they have one pattern, which is compiled once.

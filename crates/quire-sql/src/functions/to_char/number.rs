@@ -413,6 +413,7 @@ impl Filling<'_> {
                 let suffix = ordinal_of(number);
                 self.out.push_str(&if upper { suffix.to_uppercase() } else { suffix.to_string() });
             }
+            Node::Ordinal { .. } => {}
             Node::Minus if self.negative => self.out.push('-'),
             Node::Plus if !self.negative => self.out.push('+'),
             Node::Minus | Node::Plus if !fill => self.out.push(' '),
