@@ -12,7 +12,7 @@ use quire_client::StorageClient;
 
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
-use crate::functions;
+use crate::functions::Own;
 use crate::operators::PgOperators;
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
@@ -29,6 +29,7 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     /// What every session's state begins as: configuration, functions, rules.
     template: SessionState,
+    functions: Own,
     /// System schemas that do not depend on the session.
     system: BTreeMap<String, Arc<dyn SchemaProvider>>,
 }
@@ -49,9 +50,10 @@ impl Engine {
         let consumers_shown = std::num::NonZeroUsize::new(5).expect("five is not zero");
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes as usize), consumers_shown);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(datafusion_error)?;
-        let (template, system) = template(&options, &runtime, &source)?;
+        let functions = Own::new();
+        let (template, system) = template(&options, &runtime, &source, &functions)?;
         let sequences = Arc::new(Sequences::new(client.clone()));
-        Ok(Arc::new(Engine { client, source, sequences, runtime, template, system }))
+        Ok(Arc::new(Engine { client, source, sequences, runtime, template, functions, system }))
     }
 
     /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.
@@ -89,6 +91,7 @@ impl Engine {
             .with_catalog_list(Arc::new(Databases(database.clone())))
             .build();
         let context = SessionContext::new_with_state(state);
+        self.functions.register(&context);
         cell.set_state(context.state_weak_ref());
         crate::system::register(&database, cell, &context)?;
         crate::txn_functions::register(&context, cell, &self.client);
@@ -119,6 +122,7 @@ fn template(
     options: &EngineOptions,
     runtime: &Arc<RuntimeEnv>,
     source: &Arc<PageColumns>,
+    functions: &Own,
 ) -> Result<(SessionState, BTreeMap<String, Arc<dyn SchemaProvider>>), SqlError> {
     let cell = Arc::new(ScopeCell::new(source.clone()));
     let database = Arc::new(Database { cell, system: RwLock::default() });
@@ -134,7 +138,7 @@ fn template(
     let context = SessionContext::new_with_state(state);
     datafusion_pg_catalog::setup_pg_catalog(&context, DATABASE, datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider)
         .map_err(|e| datafusion_error(*e))?;
-    functions::register(&context);
+    functions.register(&context);
     let system = database.system.read().clone();
     Ok((context.state(), system))
 }

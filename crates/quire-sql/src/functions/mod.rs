@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 
 use crate::settings::SERVER_VERSION;
@@ -52,24 +52,37 @@ pub(crate) fn version() -> String {
     format!("PostgreSQL {SERVER_VERSION} (Quire {})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Adds them to a state. Those with a name that the planner knows take its place.
-pub(crate) fn register(context: &SessionContext) {
-    context.register_udf(ScalarUDF::from(Constant::new("version", version())));
-    // What gives rows is called by another name where it gives an array.
-    for name in ["generate_series", "range"] {
-        context.deregister_udf(name);
+/// All of them. Those with a name that the planner knows take its place.
+pub(crate) struct Own {
+    scalar: Vec<ScalarUDF>,
+    aggregate: Vec<AggregateUDF>,
+}
+
+impl Own {
+    pub(crate) fn new() -> Own {
+        let version = ScalarUDF::from(Constant::new("version", version()));
+        let every = bool_and_udaf().as_ref().clone().with_aliases(["every"]);
+        Own {
+            scalar: operators().into_iter().chain(named()).chain([version]).collect(),
+            aggregate: variance::udafs().into_iter().chain([every]).collect(),
+        }
     }
-    for function in operators().into_iter().chain(named()) {
-        // The planner's function of that name goes with its aliases: under one of them it would come back when a session's state is made.
-        context.deregister_udf(function.name());
-        context.register_udf(function);
+
+    /// Adds them to a state. For every state anew: one that is made from another has its functions in no order, and a function of the
+    /// planner that has one of our names for an alias may have come back under it.
+    pub(crate) fn register(&self, context: &SessionContext) {
+        // What gives rows is called by another name where it gives an array.
+        for name in ["generate_series", "range"] {
+            context.deregister_udf(name);
+        }
+        for function in &self.scalar {
+            context.register_udf(function.clone());
+        }
+        for function in &self.aggregate {
+            context.register_udaf(function.clone());
+        }
+        context.register_udtf("generate_series", Arc::new(series::SeriesFunction));
     }
-    for function in variance::udafs() {
-        context.deregister_udaf(function.name());
-        context.register_udaf(function);
-    }
-    context.register_udaf(bool_and_udaf().as_ref().clone().with_aliases(["every"]));
-    context.register_udtf("generate_series", Arc::new(series::SeriesFunction));
 }
 
 /// Functions that are called by name.
