@@ -1,8 +1,7 @@
 //! Casts to `regclass` and its kind: an oid to the planner, and a name where it leaves as text.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, SelectItem, SetExpr, UnaryOperator, Value,
+    CastKind, DataType, Expr, Ident, ObjectName, ObjectNamePart, SelectItem, SetExpr, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -10,6 +9,7 @@ use quire_types::Catalog;
 
 use crate::engine::SUPERUSER;
 use crate::names::{Resolver, fold, missing_relation, split};
+pub(crate) use crate::rewrite::function as call;
 use crate::system::{self, OWNER};
 use crate::{SqlError, ddl, resolve, values};
 
@@ -163,20 +163,6 @@ fn literal(expr: &Expr) -> Option<&str> {
 pub(crate) fn number(value: i64) -> Expr {
     let digits = Expr::Value(Value::Number(value.unsigned_abs().to_string(), false).into());
     if value < 0 { Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(digits) })) } else { digits }
-}
-
-pub(crate) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
-    let args = arguments.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 /// The operand of a cast to one of the types, as an oid.
