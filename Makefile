@@ -6,10 +6,6 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-# Scale factor of TPC-H, for demo, cluster-demo and the benches: 1 is about 1 GB.
-SCALE ?= 1
-export SCALE
-
 # A target directory in the user's cache outlives the clone: DataFusion and RocksDB take most of an hour of two cores.
 # It is used once it exists, and in CI. Set CARGO_TARGET_DIR for another.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quire
@@ -27,7 +23,7 @@ BUILD := --release --workspace $(LOCKED)
 BIN := $(CARGO_TARGET_DIR)/release/quire
 TIMED := scripts/timed.sh
 
-.PHONY: help setup checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits clean
+.PHONY: help setup checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits bench-pgbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,7 +33,7 @@ help: ## list the targets
 setup: ## install what is missing: compiler, clang, Rust, psql (apt and rustup)
 	@scripts/setup.sh
 
-demo: setup release ## build, start a cluster, load TPC-H (SCALE=1), run and check the 22 queries, draw a report; KEEP=1 keeps the data
+demo: setup release ## build, start a cluster, load TPC-H (SCALE=1 is about 1 GB), run and check the 22 queries, draw a report; KEEP=1 keeps the data
 	@scripts/demo.sh $(BIN)
 
 cluster-demo: setup release ## the same with a process per node (3 storage, 2 compute) and an S3 server
@@ -85,6 +81,9 @@ bench-tpch: setup release ## only TPC-H, at SCALE=
 
 bench-commits: setup release ## only commits
 	@scripts/bench.sh $(BIN) commits
+
+bench-pgbench: setup release ## pgbench (SCALE=10, DURATION=10, ROUNDS=1) in turn on PostgreSQL with two synchronous standbys and on Quire
+	@scripts/pgbench.sh $(BIN)
 
 # --- tidy up --------------------------------------------------------------------------------------------------------
 

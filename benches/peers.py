@@ -10,9 +10,7 @@ the form that `quire tpch report` reads beside Quire's own.
 import argparse
 import json
 import math
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,23 +24,9 @@ BENCH = pathlib.Path(__file__).resolve().parent.parent / "crates/quire-bench"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(BENCH / "answers"))
 import make  # noqa: E402  the script of the reference answers: schema, canonical cells, hash
+from machine import machine  # noqa: E402
 
 TABLES = ["region", "nation", "supplier", "part", "partsupp", "customer", "orders", "lineitem"]
-
-
-def machine():
-    def field(path, name):
-        for line in open(path):
-            if line.startswith(name):
-                return line.split(":", 1)[1].strip()
-        return ""
-
-    return {
-        "cpu": field("/proc/cpuinfo", "model name") or platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory_bytes": int(field("/proc/meminfo", "MemTotal").split()[0]) * 1024,
-        "system": f"{platform.system().lower()} {platform.release()} {platform.machine()}",
-    }
 
 
 def record(name, server, scale, **parts):
