@@ -454,7 +454,12 @@ impl Session {
 
     /// Puts the statement to be analysed into the scope it will run in (or one like it).
     async fn enter_scope(&mut self) -> Result<(), SqlError> {
-        match &self.block {
+        match &mut self.block {
+            Block::Open(transaction) if transaction.isolation == Isolation::ReadCommitted || !transaction.queried => {
+                let view = self.engine.client.snapshot().await.map_err(client_error)?;
+                transaction.refresh(view)?;
+                self.cell.set(transaction.scope());
+            }
             Block::Open(transaction) => self.cell.set(transaction.scope()),
             Block::None | Block::Failed => {
                 let view = self.snapshot().await?;
@@ -479,7 +484,11 @@ impl Session {
             }
             Block::Open(_) => self.notice("WARNING", "25001", "there is already a transaction in progress"),
             Block::None | Block::Failed => {
-                let view = self.snapshot().await?;
+                // The first statement takes a snapshot of its own.
+                let view = match self.engine.client.known_view() {
+                    Some(view) => view,
+                    None => self.snapshot().await?,
+                };
                 let mut transaction = self.new_transaction(view);
                 // Refused modes leave no block behind.
                 apply_modes(&mut transaction, modes, false)?;
