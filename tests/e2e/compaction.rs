@@ -50,7 +50,7 @@ fn objects(dir: &Path) -> Result<BTreeSet<String>> {
 }
 
 /// Waits until every delta is empty and compaction has come to rest, and gives the number of segments.
-async fn at_rest(cluster: &Cluster) -> Result<u64> {
+pub(super) async fn at_rest(cluster: &Cluster) -> Result<u64> {
     let mut before = 0;
     let polling = async {
         loop {
@@ -67,7 +67,7 @@ async fn at_rest(cluster: &Cluster) -> Result<u64> {
     tokio::time::timeout(PATIENCE, polling).await.context("sealing and compaction do not come to rest")?
 }
 
-async fn counted(cluster: &mut Cluster, name: &str, labels: &[&str]) -> Result<u64> {
+pub(super) async fn counted(cluster: &mut Cluster, name: &str, labels: &[&str]) -> Result<u64> {
     let mut sum = 0;
     for node in 0..3 {
         sum += program::metric(&cluster.storage(node).metrics().await?, name, labels);

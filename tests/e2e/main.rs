@@ -13,5 +13,6 @@ mod pgbench;
 mod psql;
 mod psql_golden;
 mod s3;
+mod tpch_refresh;
 mod transactions;
 mod wire;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -13,12 +13,13 @@ use bytes::Bytes;
 use tpchgen::dates::TPCHDate;
 use tpchgen::decimal::TPCHDecimal;
 use tpchgen::generators::{
-    CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator, RegionGenerator,
-    SupplierGenerator,
+    CustomerGenerator, LineItem, LineItemGenerator, NationGenerator, Order, OrderGenerator, PartGenerator, PartSuppGenerator,
+    RegionGenerator, SupplierGenerator,
 };
 use tpchgen::text::TextPool;
 
 use crate::schema::Table;
+use crate::sets::{RefreshSet, SCALE_MIN, Sets, parse_sets};
 
 /// Bytes after which a chunk is handed on: large enough that messages cost nothing, small enough to overlap with sending.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -61,19 +62,26 @@ pub struct GenerateArgs {
     /// Directory for the files, which is made if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write these refresh sets, too: what RF1 inserts and the keys of the orders that RF2 deletes, as `refresh` does it
+    #[arg(long, value_name = "FROM-TO", value_parser = parse_sets)]
+    sets: Option<Sets>,
 }
 
 /// A scale factor from the command line.
 pub(crate) fn parse_scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(scale) if (0.001..=10_000.0).contains(&scale) => Ok(scale),
-        _ => Err("a scale factor is a number from 0.001 to 10000".to_owned()),
+        Ok(scale) if (SCALE_MIN..=10_000.0).contains(&scale) => Ok(scale),
+        _ => Err(format!("a scale factor is a number from {SCALE_MIN} to 10000")),
     }
 }
 
-/// Writes `<out>/<table>.csv` for each table, with a header line.
+/// Writes `<out>/<table>.csv` for each table, with a header line, and the refresh sets that were asked for.
 pub(crate) async fn generate_files(args: GenerateArgs) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    let sets = args.sets.map(|sets| {
+        let (scale, out) = (args.scale, args.out.clone());
+        quire_kit::task::spawn("generate refresh sets", quire_kit::task::blocking(move || generate_sets(scale, sets, &out)))
+    });
     let files = Table::ALL.map(|table| {
         let path = args.out.join(format!("{}.csv", table.name()));
         let scale = args.scale;
@@ -89,15 +97,42 @@ pub(crate) async fn generate_files(args: GenerateArgs) -> anyhow::Result<ExitCod
     for file in files {
         file.await??;
     }
+    if let Some(sets) = sets {
+        sets.await??;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn generate_file(table: Table, scale: f64, path: &std::path::Path) -> std::io::Result<(u64, usize)> {
+fn generate_file(table: Table, scale: f64, path: &Path) -> std::io::Result<(u64, usize)> {
+    write_file(table, path, |out| generate(table, scale, Part::WHOLE, Format::Csv, out))
+}
+
+/// Writes for each set `orders.u<n>.csv` and `lineitem.u<n>.csv`, the rows to insert, and `delete.u<n>.csv`, the keys of the
+/// orders to delete.
+fn generate_sets(scale: f64, sets: Sets, dir: &Path) -> anyhow::Result<()> {
+    for number in sets.numbers() {
+        let set = RefreshSet::new(scale, number);
+        let mut rows = 0;
+        for table in [Table::Orders, Table::LineItem] {
+            let path = dir.join(format!("{}.u{number}.csv", table.name()));
+            let written = write_file(table, &path, |out| generate_new(table, set, out));
+            rows += written.with_context(|| format!("cannot write {}", path.display()))?.0;
+        }
+        let path = dir.join(format!("delete.u{number}.csv"));
+        let keys: String = set.old_keys().iter().map(|key| format!("{key}\n")).collect();
+        fs::write(&path, format!("o_orderkey\n{keys}")).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{}, refresh set {number}: {rows} rows to insert, {} orders to delete", dir.display(), set.orders());
+    }
+    Ok(())
+}
+
+/// What `make` gives, behind the line that names the table's columns: rows and bytes.
+fn write_file(table: Table, path: &Path, make: impl FnOnce(&mut dyn FnMut(Chunk) -> ControlFlow<()>)) -> std::io::Result<(u64, usize)> {
     let mut file = fs::File::create(path)?;
     let header = format!("{}\n", table.header());
     file.write_all(header.as_bytes())?;
     let (mut rows, mut bytes, mut result) = (0, header.len(), Ok(()));
-    generate(table, scale, Part::WHOLE, Format::Csv, &mut |chunk| {
+    make(&mut |chunk: Chunk| {
         rows += chunk.rows;
         bytes += chunk.bytes.len();
         match file.write_all(&chunk.bytes) {
@@ -177,39 +212,21 @@ pub(crate) fn generate(table: Table, scale: f64, part: Part, format: Format, out
             rows.text(row.c_comment);
             rows.end()
         }),
-        Table::Orders => OrderGenerator::new(scale, part, parts).iter().try_for_each(|row| {
-            rows.int(row.o_orderkey);
-            rows.int(row.o_custkey);
-            rows.text(row.o_orderstatus.as_str());
-            rows.money(row.o_totalprice);
-            rows.date(row.o_orderdate);
-            rows.text(row.o_orderpriority);
-            rows.shown(&row.o_clerk);
-            rows.int(i64::from(row.o_shippriority));
-            rows.text(row.o_comment);
-            rows.end()
-        }),
-        Table::LineItem => LineItemGenerator::new(scale, part, parts).iter().try_for_each(|row| {
-            rows.int(row.l_orderkey);
-            rows.int(row.l_partkey);
-            rows.int(row.l_suppkey);
-            rows.int(i64::from(row.l_linenumber));
-            rows.int(row.l_quantity);
-            rows.money(row.l_extendedprice);
-            rows.money(row.l_discount);
-            rows.money(row.l_tax);
-            rows.text(row.l_returnflag);
-            rows.text(row.l_linestatus);
-            rows.date(row.l_shipdate);
-            rows.date(row.l_commitdate);
-            rows.date(row.l_receiptdate);
-            rows.text(row.l_shipinstruct);
-            rows.text(row.l_shipmode);
-            rows.text(row.l_comment);
-            rows.end()
-        }),
+        Table::Orders => OrderGenerator::new(scale, part, parts).iter().try_for_each(|row| rows.order(&row)),
+        Table::LineItem => LineItemGenerator::new(scale, part, parts).iter().try_for_each(|row| rows.line_item(&row)),
     };
     // the same holds for the last rows
+    let _ = rows.flush();
+}
+
+/// What a refresh set inserts into orders or lineitem, as CSV.
+fn generate_new(table: Table, set: RefreshSet, out: &mut dyn FnMut(Chunk) -> ControlFlow<()>) {
+    let mut rows = Rows::new(Format::Csv, out);
+    // as above, nobody wants the rest
+    let _ = set.new_orders().try_for_each(|(order, lines)| match table {
+        Table::LineItem => lines.iter().try_for_each(|line| rows.line_item(line)),
+        _ => rows.order(&order),
+    });
     let _ = rows.flush();
 }
 
@@ -237,6 +254,39 @@ impl<'a> Rows<'a> {
         let delimiter = if format == Format::Text { b'\t' } else { b',' };
         let buffer = Vec::with_capacity(CHUNK_BYTES + ROW_BYTES_MAX);
         Rows { buffer, rows: 0, format, delimiter, dates: &DATES, shown: String::new(), out }
+    }
+
+    fn order(&mut self, row: &Order<'_>) -> ControlFlow<()> {
+        self.int(row.o_orderkey);
+        self.int(row.o_custkey);
+        self.text(row.o_orderstatus.as_str());
+        self.money(row.o_totalprice);
+        self.date(row.o_orderdate);
+        self.text(row.o_orderpriority);
+        self.shown(&row.o_clerk);
+        self.int(i64::from(row.o_shippriority));
+        self.text(row.o_comment);
+        self.end()
+    }
+
+    fn line_item(&mut self, row: &LineItem<'_>) -> ControlFlow<()> {
+        self.int(row.l_orderkey);
+        self.int(row.l_partkey);
+        self.int(row.l_suppkey);
+        self.int(i64::from(row.l_linenumber));
+        self.int(row.l_quantity);
+        self.money(row.l_extendedprice);
+        self.money(row.l_discount);
+        self.money(row.l_tax);
+        self.text(row.l_returnflag);
+        self.text(row.l_linestatus);
+        self.date(row.l_shipdate);
+        self.date(row.l_commitdate);
+        self.date(row.l_receiptdate);
+        self.text(row.l_shipinstruct);
+        self.text(row.l_shipmode);
+        self.text(row.l_comment);
+        self.end()
     }
 
     fn int(&mut self, value: i64) {

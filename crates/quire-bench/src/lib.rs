@@ -2,8 +2,8 @@
 //! same run can be made against PostgreSQL or any other server that speaks it.
 //!
 //! TPC-H, top down: [`main_tpch`] → `generate` (rows as COPY text) → `load` (COPY … FROM STDIN) → `run` (the 22 queries,
-//! each answer checked by `answers`) → `report` (one HTML page from one or more JSON files). [`main_commits`] measures
-//! single-row commits beside the machine's own fsync rate.
+//! each answer checked by `answers`) → `report` (one HTML page from one or more JSON files); `refresh` (RF1 and RF2, of the
+//! rows in `sets`) writes beside them. [`main_commits`] measures single-row commits beside the machine's own fsync rate.
 //!
 //! Never here: another crate of Quire than the kit, or a function that a user of the server could not call.
 #![forbid(unsafe_code)]
@@ -14,10 +14,13 @@ mod generate;
 mod load;
 mod progress;
 mod schema;
+mod sets;
 
 mod answers;
 mod queries;
 mod run;
+
+mod refresh;
 
 mod machine;
 mod record;
@@ -30,11 +33,12 @@ use std::process::ExitCode;
 pub use commits::{CommitsArgs, main_commits};
 pub use generate::GenerateArgs;
 pub use load::LoadArgs;
+pub use refresh::RefreshArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use server::Target;
 
-/// `tpch …`: load the data, run the 22 queries, draw the report.
+/// `tpch …`: load the data, run the 22 queries and the refresh functions, draw the report.
 #[derive(Debug, clap::Args)]
 pub struct TpchArgs {
     /// What to do.
@@ -49,6 +53,8 @@ pub enum TpchCommand {
     Load(LoadArgs),
     /// Run the 22 queries and check their answers
     Run(RunArgs),
+    /// Run the refresh functions: RF1 inserts new orders, RF2 deletes old ones
+    Refresh(RefreshArgs),
     /// Draw one self-contained HTML page from the JSON files of one or more runs
     Report(ReportArgs),
     /// Write the data as CSV files, one per table
@@ -60,6 +66,7 @@ pub async fn main_tpch(args: TpchArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         TpchCommand::Load(args) => load::load(args).await,
         TpchCommand::Run(args) => run::run(args).await,
+        TpchCommand::Refresh(args) => refresh::refresh(args).await,
         TpchCommand::Report(args) => report::report(args),
         TpchCommand::Generate(args) => generate::generate_files(args).await,
     }

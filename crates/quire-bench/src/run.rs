@@ -15,7 +15,7 @@ use crate::generate::parse_scale;
 use crate::load::short_name;
 use crate::queries::{QUERIES, Query};
 use crate::record::{AnswerRecord, QueryRecord, Record, RunRecord, median};
-use crate::server::{Target, TextRows, fetch, fetch_one};
+use crate::server::{Target, TextRows, execute, fetch, fetch_one};
 
 /// How long a cancelled query may take to end before its connection is given up.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +40,9 @@ pub struct RunArgs {
     /// Seconds after which a query is cancelled and counts as failed
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// Run all queries in one REPEATABLE READ transaction: the answers are those of its snapshot, whatever others write meanwhile
+    #[arg(long)]
+    one_snapshot: bool,
     /// What the report calls this server
     #[arg(long)]
     name: Option<String>,
@@ -54,12 +57,17 @@ pub struct RunArgs {
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let client = args.target.connect().await?;
     let version = fetch_one(&client, "SELECT version()").await?.unwrap_or_default();
+    if args.one_snapshot {
+        execute(&client, "BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    }
+    // the first statement of the transaction, if it is one: it takes the snapshot
     let scale = scale_of(&client, args.scale).await?;
     println!("TPC-H at scale {scale} in {} on {version}", args.target.shown());
 
     let mut runner = Runner {
         target: args.target.clone(),
         client: Some(client),
+        one_snapshot: args.one_snapshot,
         scale,
         warmup: args.warmup,
         repeats: usize::from(args.repeats),
@@ -107,7 +115,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The scale of the data in the tables; it must be the one that was asked for.
-async fn scale_of(client: &Client, asked: Option<f64>) -> anyhow::Result<f64> {
+pub(crate) async fn scale_of(client: &Client, asked: Option<f64>) -> anyhow::Result<f64> {
     let count = fetch_one(client, "SELECT count(*) FROM customer").await.context("has the data been loaded (tpch load)?")?;
     let customers: u64 = count.context("count(*) gave no row")?.parse().context("count(*) is not a number")?;
     match asked {
@@ -122,6 +130,8 @@ struct Runner {
     target: Target,
     /// Gone after a query that failed.
     client: Option<Client>,
+    /// The client has the transaction of all queries, so no other takes its place.
+    one_snapshot: bool,
     scale: f64,
     warmup: usize,
     repeats: usize,
@@ -174,6 +184,7 @@ impl Runner {
     async fn execute(&mut self, sql: &str) -> anyhow::Result<TextRows> {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
+            None if self.one_snapshot => bail!("the snapshot ended with a query that failed"),
             None => self.target.connect().await?,
         };
         let cancel = client.cancel_token();

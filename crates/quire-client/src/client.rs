@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::along::Along;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::pages::Pages;
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) snapshots: Snapshots,
     /// Page requests on their way.
     pub(crate) pages: Pages,
+    /// Delta rows that came with snapshots.
+    pub(crate) along: Along,
 }
 
 impl StorageClient {
@@ -59,8 +62,14 @@ impl StorageClient {
 
     pub(crate) fn with_deadlines(addresses: Vec<String>, deadlines: Deadlines) -> StorageClient {
         let nodes: Vec<Arc<Node>> = addresses.iter().map(|a| Arc::new(Node::new(a))).collect();
-        let inner =
-            Inner { deadlines, leader: Leader::new(nodes.clone()), snapshots: Snapshots::default(), pages: Pages::new(&nodes), nodes };
+        let inner = Inner {
+            deadlines,
+            leader: Leader::new(nodes.clone()),
+            snapshots: Snapshots::default(),
+            pages: Pages::new(&nodes),
+            along: Along::default(),
+            nodes,
+        };
         StorageClient { inner: Arc::new(inner) }
     }
 

@@ -13,6 +13,7 @@
 mod error;
 pub use error::ClientError;
 
+mod along;
 mod client;
 pub use client::StorageClient;
 

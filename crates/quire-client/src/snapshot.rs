@@ -46,6 +46,7 @@ struct Answer {
     lsn: Lsn,
     full: bool,
     changes: Vec<Change>,
+    rows: Vec<v1::SnapshotRows>,
 }
 
 impl StorageClient {
@@ -71,6 +72,11 @@ impl StorageClient {
                 Err(ClientError::Unavailable { reason: format!("no snapshot within {} s (last: {last})", deadline.as_secs()) })
             }
         }
+    }
+
+    /// The last snapshot that was taken, for whoever will take a new one before it matters.
+    pub fn known_view(&self) -> Option<Arc<View>> {
+        self.inner.snapshots.state.lock().known.as_ref().map(|k| k.view.clone())
     }
 
     /// The log's id, if a snapshot has been taken.
@@ -149,10 +155,17 @@ async fn ask(node: &Node, known: Option<&Known>) -> Result<Answer, Status> {
     let mut answer: Option<Answer> = None;
     while let Some(part) = clock::timeout(PART_TIMEOUT, parts.message()).await.map_err(late)?? {
         let answer =
-            answer.get_or_insert_with(|| Answer { log_id: part.log_id.clone(), lsn: Lsn(part.lsn), full: part.full, changes: Vec::new() });
+            answer.get_or_insert_with(|| Answer {
+            log_id: part.log_id.clone(),
+            lsn: Lsn(part.lsn),
+            full: part.full,
+            changes: vec![],
+            rows: vec![],
+        });
         if answer.log_id != part.log_id || answer.lsn.0 != part.lsn || answer.full != part.full {
             return Err(Status::data_loss("the parts of a snapshot disagree"));
         }
+        answer.rows.extend(part.rows);
         for change in part.changes {
             answer.changes.push(Change::try_from(change).map_err(|e| Status::data_loss(format!("malformed snapshot: {e}")))?);
         }
@@ -162,6 +175,7 @@ async fn ask(node: &Node, known: Option<&Known>) -> Result<Answer, Status> {
 
 /// Makes the view that `answer` describes and keeps it. Readers of the last view keep theirs.
 fn advance(inner: &Inner, known: Option<Known>, answer: Answer) -> Result<Arc<View>, Status> {
+    inner.along.keep(&answer.log_id, answer.rows);
     let mut state = inner.snapshots.state.lock();
     let view = match known {
         _ if answer.full => {

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::SqlType;
 
+use crate::changes_within::changes_within;
 use crate::ddl::sql_type;
 use crate::errors::parser_error;
 use crate::names::{fold, name_columns};
@@ -39,21 +40,34 @@ pub(crate) async fn parameter_types(
     }
     from_casts(statement, &mut found);
     from_limits(statement, &mut found);
-    from_insert(session, statement, &mut found);
-    from_update(session, statement, &mut found);
+    let parts = match statement {
+        Statement::Query(query) => changes_within(query),
+        _ => vec![],
+    };
+    for part in parts.iter().copied().chain([statement]) {
+        from_insert(session, part, &mut found);
+        from_update(session, part, &mut found);
+    }
     if found.len() < count {
         // The query behind a statement that changes rows says what its parameters are, too.
-        let query = match statement {
-            Statement::Query(_) => Some(statement.clone()),
-            Statement::Update(update) => session.plan_update(update.clone()).ok().map(|change| change.into_query()),
-            Statement::Delete(delete) => session.plan_delete(delete.clone()).ok().map(|change| change.into_query()),
-            _ => None,
-        };
-        if let Some(query) = query {
-            from_planner(session, &query, &mut found).await;
+        for part in parts.into_iter().chain([statement]) {
+            if let Some(query) = query_behind(session, part) {
+                from_planner(session, &query, &mut found).await;
+            }
         }
     }
     Ok((1..=count).map(|n| found.get(&n).copied().unwrap_or(WireType::Scalar(SqlType::Text))).collect())
+}
+
+fn query_behind(session: &Session, statement: &Statement) -> Option<Statement> {
+    match statement {
+        Statement::Query(query) if changes_within(query).is_empty() => Some(statement.clone()),
+        Statement::Update(update) => session.plan_update(update.clone()).ok().map(|change| change.into_query()),
+        Statement::Delete(delete) => session.plan_delete(delete.clone()).ok().map(|change| change.into_query()),
+        Statement::Merge(merge) => session.plan_merge(merge.clone(), None).ok().map(|plan| plan.into_query()),
+        Statement::Insert(insert) => insert.source.clone().map(Statement::Query),
+        _ => None,
+    }
 }
 
 fn parameter_number(expr: &Expr) -> Option<usize> {

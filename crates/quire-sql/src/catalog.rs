@@ -55,6 +55,8 @@ pub(crate) struct ScopeCell {
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
+    /// What parts of the statement have returned, for its other parts; by name.
+    parts: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
     /// The locking clauses of the transaction's statements, by number.
     pub(crate) locks: Mutex<Locks>,
     /// The session's, for functions that ask for them.
@@ -75,6 +77,7 @@ impl ScopeCell {
             source,
             state: RwLock::default(),
             returning: RwLock::default(),
+            parts: RwLock::default(),
             locks: Mutex::default(),
             settings: SharedSettings::default(),
             user: String::new(),
@@ -134,6 +137,16 @@ impl ScopeCell {
     /// What RETURNING reads while it is planned.
     pub(crate) fn set_returning(&self, rows: Option<Arc<dyn TableProvider>>) {
         *self.returning.write() = rows;
+    }
+
+    /// Rows that a part of the statement returned, under a name of [`RETURNING_SCHEMA`].
+    pub(crate) fn add_part(&self, name: String, rows: Arc<dyn TableProvider>) {
+        self.parts.write().insert(name, rows);
+    }
+
+    /// The statement is planned.
+    pub(crate) fn forget_parts(&self) {
+        self.parts.write().clear();
     }
 
     fn new_table(&self, id: TableId) -> Option<QuireTable> {
@@ -241,8 +254,10 @@ impl CatalogProvider for Database {
 /// Before a schema's name: its tables with their row ids. No user's schema can be called so in a statement that a user writes, since the
 /// names of such statements never reach the planner with it (see `names::split`).
 pub(crate) const WITH_ROW_IDS: &str = "quire:row_ids:";
-/// The schema with the one table that RETURNING reads.
+/// The schema with the table that RETURNING reads, and what parts of a statement have returned.
 pub(crate) const RETURNING_SCHEMA: &str = "quire:returning";
+/// The one that RETURNING reads.
+pub(crate) const RETURNING_ROWS: &str = "rows";
 
 /// Tables of one schema with their row ids.
 #[derive(Debug)]
@@ -282,12 +297,18 @@ impl SchemaProvider for ReturningSchema {
         vec![]
     }
 
-    async fn table(&self, _: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.cell.returning.read().clone())
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match name {
+            RETURNING_ROWS => Ok(self.cell.returning.read().clone()),
+            part => Ok(self.cell.parts.read().get(part).cloned()),
+        }
     }
 
-    fn table_exist(&self, _: &str) -> bool {
-        self.cell.returning.read().is_some()
+    fn table_exist(&self, name: &str) -> bool {
+        match name {
+            RETURNING_ROWS => self.cell.returning.read().is_some(),
+            part => self.cell.parts.read().contains_key(part),
+        }
     }
 }
 

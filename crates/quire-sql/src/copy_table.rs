@@ -10,6 +10,7 @@ use quire_types::{SqlType, TableDef};
 
 use crate::copy::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
 use crate::insert::column_positions;
+use crate::generated::stored_expression;
 use crate::names::{Resolver, fold, split};
 use crate::syntax::HEADER_MATCH;
 use crate::txn::Transaction;
@@ -120,9 +121,18 @@ enum Stage {
     Done,
 }
 
+/// The columns that a COPY names; without a list, all that are not computed.
 fn copy_columns(table: &TableDef, columns: &[Ident]) -> Result<Vec<usize>, SqlError> {
+    if columns.is_empty() {
+        return Ok((0..table.columns.len()).filter(|&position| stored_expression(&table.columns[position]).is_none()).collect());
+    }
     let names: Vec<String> = columns.iter().map(fold).collect();
-    column_positions(table, &names)
+    let positions = column_positions(table, &names)?;
+    match positions.iter().map(|&position| &table.columns[position]).find(|column| stored_expression(column).is_some()) {
+        Some(column) => Err(SqlError::new("42P10", format!("column \"{}\" is a generated column", column.name))
+            .with_detail("Generated columns cannot be used in COPY.")),
+        None => Ok(positions),
+    }
 }
 
 fn format_of(name: &str) -> Result<CopyFormat, SqlError> {

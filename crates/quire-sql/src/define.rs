@@ -11,6 +11,7 @@ use crate::ddl;
 use crate::define_sequence::drop_defaults;
 use crate::depend;
 use crate::names::{Resolver, fold, split};
+use crate::temp::{TEMP_ALIAS, TEMP_SCHEMA, check_references};
 use crate::txn::Transaction;
 use crate::{Response, Session, SqlError, WireType, query, table_builder, view_reads};
 
@@ -19,7 +20,14 @@ impl Session {
         let path = self.search_path();
         let resolver = self.resolver(transaction, &path);
         let (schema, name) = split(&create.name)?;
-        let schema = resolver.target_schema(schema.as_deref())?;
+        let schema = match schema.as_deref() {
+            Some(TEMP_ALIAS) => transaction.temp_schema(self.options.backend_pid),
+            None if create.temporary => transaction.temp_schema(self.options.backend_pid),
+            Some(_) if create.temporary => {
+                return Err(SqlError::new("42P16", "cannot create temporary relation in non-temporary schema"));
+            }
+            other => resolver.target_schema(other)?,
+        };
         if transaction.catalog().name_taken(schema.id, &name) {
             if create.if_not_exists {
                 self.notice("NOTICE", "42P07", format!("relation \"{name}\" already exists, skipping"));
@@ -30,8 +38,13 @@ impl Session {
         if create.query.is_some() {
             return self.create_table_as(create, schema.id, name, transaction).await;
         }
-        let new = table_builder::create_table(&create, &resolver)?;
+        let resolver = self.resolver(transaction, &path);
+        let new = table_builder::create_table(&create, schema.id, name, &resolver)?;
+        check_references(&new.def, transaction.catalog())?;
         self.check_expressions(&new.def).await?;
+        if let (TEMP_SCHEMA, Some(on_commit)) = (schema.id, create.on_commit) {
+            transaction.on_commit(new.def.id, on_commit);
+        }
         for sequence in new.sequences {
             transaction.change("CREATE TABLE", CatalogChange::CreateSequence(sequence))?;
         }
@@ -43,6 +56,7 @@ impl Session {
     /// Defaults and CHECKs must mean something before they are recorded.
     pub(crate) async fn check_expressions(&self, table: &TableDef) -> Result<(), SqlError> {
         self.compile_checks(table)?;
+        self.check_stored(table)?;
         for column in &table.columns {
             // What takes a value from a sequence, say, is not tried out.
             if let Some(default) = &column.default
@@ -62,9 +76,6 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<Response, SqlError> {
         let Some(source) = create.query else { return Err(SqlError::internal("CREATE TABLE AS without a query")) };
-        if create.temporary {
-            return Err(SqlError::unsupported("CREATE TEMPORARY TABLE"));
-        }
         let query = query::plan(&self.context, Statement::Query(source)).await?;
         let mut columns = Vec::with_capacity(query.columns.len());
         for (i, column) in query.columns.iter().enumerate() {
@@ -79,6 +90,9 @@ impl Session {
         }
         let def = ddl::plain_table(schema, name, columns)?;
         let id = def.id;
+        if let (TEMP_SCHEMA, Some(on_commit)) = (schema, create.on_commit) {
+            transaction.on_commit(id, on_commit);
+        }
         transaction.change("CREATE TABLE AS", CatalogChange::CreateTable(def))?;
         let table = transaction.catalog().tables.get(&id).cloned().ok_or_else(|| SqlError::internal("the new table is gone"))?;
         let order = (0..table.columns.len()).collect();
@@ -123,6 +137,9 @@ impl Session {
         let sql = format!("SELECT * FROM ({statement}) AS _view ({})", list.join(", "));
         let id = existing.map_or_else(|| TableId(ddl::new_oid()), |v| v.id);
         let reads = view_reads::reads(&statement, transaction.catalog());
+        if reads.iter().any(|read| catalog.tables.get(&read.id).is_some_and(|table| table.schema == TEMP_SCHEMA)) {
+            return Err(SqlError::unsupported("a view over temporary tables"));
+        }
         let view = ViewDef { id, schema: schema.id, name, sql, columns, reads };
         transaction.change("CREATE VIEW", CatalogChange::CreateView { view, replace: create.or_replace })?;
         Ok(Response::Complete("CREATE VIEW".into()))

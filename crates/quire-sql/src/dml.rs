@@ -10,22 +10,22 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::MemTable;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, visit_expressions_mut,
+    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, With, visit_expressions_mut,
 };
 use futures::{StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
-use crate::catalog::{DATABASE, RETURNING_SCHEMA, WITH_ROW_IDS};
+use crate::catalog::{DATABASE, RETURNING_ROWS, RETURNING_SCHEMA, WITH_ROW_IDS};
 use crate::direct::RowByKey;
 use crate::errors::datafusion_error;
-use crate::generated::check_assignment;
+use crate::generated::{StoredColumns, check_assignment, stored_positions};
 use crate::insert::{fill_default, has_subquery};
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
-use crate::{OutputColumn, Response, Session, SqlError, parse, query, values};
+use crate::written::{Returning, Written};
+use crate::{OutputColumn, Session, SqlError, parse, query, values};
 
 /// A statement that deletes rows of one table and, for an UPDATE, puts others in their place.
 pub(crate) struct RowChange {
@@ -59,9 +59,28 @@ impl RowChange {
         &self.table.name
     }
 
+    pub(crate) fn table(&self) -> &Arc<TableDef> {
+        &self.table
+    }
+
     /// The query, for parameters' types and EXPLAIN.
     pub(crate) fn into_query(self) -> Statement {
         self.query
+    }
+
+    /// RETURNING.
+    pub(crate) fn into_returning(self) -> Option<Returning> {
+        let RowChange { table, alias, returning, .. } = self;
+        returning.map(|items| Returning { table, alias, items })
+    }
+
+    /// With queries that the statement reads by name.
+    pub(crate) fn with(mut self, with: Option<With>) -> Result<RowChange, SqlError> {
+        if with.is_some() {
+            self.row = None;
+            query_of(&mut self.query)?.with = with;
+        }
+        Ok(self)
     }
 }
 
@@ -101,7 +120,7 @@ impl Session {
         Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning })
     }
 
-    fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
+    pub(crate) fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
         let TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins } = table else {
             return Err(SqlError::syntax("a table's name is expected"));
         };
@@ -122,10 +141,18 @@ impl Session {
     }
 
     /// Finds the rows, and records what becomes of them.
-    pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Written, SqlError> {
         let RowChange { table, alias, query, row, set, returning } = change;
         let what = if set.is_some() { "UPDATE" } else { "DELETE" };
-        let mut writer = self.writer(&table, what, transaction)?.replacing(set.as_deref().unwrap_or_default());
+        let touched: Vec<usize> = match &set {
+            Some(set) => set.iter().copied().chain(stored_positions(&table)).collect(),
+            None => vec![],
+        };
+        let mut writer = self.writer(&table, what, transaction)?.replacing(&touched);
+        let changed = match &set {
+            Some(set) => Some(self.changed_columns(&table, set)?),
+            None => None,
+        };
         // What does not plan here is told so by the planner, with its place in the text.
         let certified = self.cell.get().reads.is_some();
         let row = row.filter(|_| !certified).and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
@@ -148,11 +175,11 @@ impl Session {
             if batch.num_rows() == 0 {
                 continue;
             }
-            count += batch.num_rows();
+            count += batch.num_rows() as u64;
             let before = table_rows(&table, batch.columns()[1..=table.columns.len()].to_vec())?;
-            let rows = match &set {
-                Some(set) => {
-                    let after = replaced(&table, set, &batch)?;
+            let rows = match &changed {
+                Some(changed) => {
+                    let after = changed.replaced(&batch)?;
                     writer.effects.changed(&before, Some(&after))?;
                     after
                 }
@@ -164,68 +191,49 @@ impl Session {
             if returning.is_some() {
                 shown.push(rows.clone());
             }
-            if set.is_some() {
+            if changed.is_some() {
                 writer.push(rows).await?;
             }
         }
         self.finish_write(&table, writer, what, transaction).await?;
-        match returning {
-            Some(items) => self.returning(&table, &alias, items, shown, what).await,
-            None => Ok(Response::Complete(format!("{what} {count}"))),
-        }
-    }
-
-    /// RETURNING, over rows that a statement wrote (or deleted).
-    pub(crate) async fn returning(
-        &mut self,
-        table: &TableDef,
-        alias: &Ident,
-        items: Vec<SelectItem>,
-        rows: Vec<RecordBatch>,
-        what: &'static str,
-    ) -> Result<Response, SqlError> {
-        let planned = self.plan_returning(table, alias, items, rows).await?;
-        let (_, stream) = query::start(&self.context, &planned.plan).await?;
-        Ok(Response::Rows(self.rows(planned.columns, stream, what, true)))
-    }
-
-    /// The columns of a RETURNING, before it has rows.
-    pub(crate) async fn returning_columns(
-        &self,
-        table: &TableDef,
-        alias: &Ident,
-        items: Vec<SelectItem>,
-    ) -> Result<Arc<Vec<OutputColumn>>, SqlError> {
-        Ok(self.plan_returning(table, alias, items, vec![]).await?.columns)
+        let returning = returning.map(|items| (Returning { table, alias, items }, shown));
+        Ok(Written { what, count, returning })
     }
 
     /// The columns of a statement that changes rows; `None` without RETURNING.
     pub(crate) async fn change_columns(&self, change: RowChange) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
-        match change.returning {
-            Some(items) => self.returning_columns(&change.table, &change.alias, items).await.map(Some),
+        match change.into_returning() {
+            Some(returning) => self.returning_columns(returning).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn plan_returning(
-        &self,
-        table: &TableDef,
-        alias: &Ident,
-        items: Vec<SelectItem>,
-        rows: Vec<RecordBatch>,
-    ) -> Result<query::Query, SqlError> {
-        let schema = table.arrow_schema_nullable();
-        let rows = rows.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
-        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| SqlError::internal(e.to_string()))?;
-        let provider = MemTable::try_new(schema, vec![rows]).map_err(datafusion_error)?;
-        let mut statement = skeleton("1")?;
-        let select = select_of(&mut statement)?;
-        select.projection = items;
-        select.from = vec![staged_rows(alias.clone())?];
-        self.cell.set_returning(Some(Arc::new(provider)));
-        let planned = query::plan(&self.context, statement).await;
-        self.cell.set_returning(None);
-        planned
+    /// How an UPDATE that sets these columns makes a row's new version.
+    pub(crate) fn changed_columns(&self, table: &Arc<TableDef>, set: &[usize]) -> Result<ChangedColumns, SqlError> {
+        Ok(ChangedColumns { table: table.clone(), set: set.to_vec(), stored: self.stored_columns(table)? })
+    }
+}
+
+/// New versions of rows.
+pub(crate) struct ChangedColumns {
+    table: Arc<TableDef>,
+    /// Positions of the columns that are set.
+    set: Vec<usize>,
+    /// Columns that are computed from the others.
+    stored: StoredColumns,
+}
+
+impl ChangedColumns {
+    /// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
+    pub(crate) fn replaced(&self, found: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let table = &self.table;
+        let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
+        let schema = found.schema();
+        for (i, &position) in self.set.iter().enumerate() {
+            let at = 1 + table.columns.len() + i;
+            columns[position] = values::coerce(found.column(at).clone(), schema.field(at), &table.columns[position], &table.name)?;
+        }
+        self.stored.fill(table_rows(table, columns)?)
     }
 }
 
@@ -295,29 +303,33 @@ impl Target {
 }
 
 /// `SELECT what FROM t`, to be filled in.
-fn skeleton(what: &str) -> Result<Statement, SqlError> {
+pub(crate) fn skeleton(what: &str) -> Result<Statement, SqlError> {
     let parsed = parse::parse(&format!("SELECT {what} FROM t"))?.pop();
     parsed.map(|p| p.statement).ok_or_else(|| SqlError::internal("a select did not parse"))
 }
 
-fn select_of(statement: &mut Statement) -> Result<&mut Select, SqlError> {
-    if let Statement::Query(query) = statement
-        && let Query { body, .. } = query.as_mut()
-        && let SetExpr::Select(select) = body.as_mut()
-    {
-        return Ok(select);
+pub(crate) fn select_of(statement: &mut Statement) -> Result<&mut Select, SqlError> {
+    match query_of(statement)?.body.as_mut() {
+        SetExpr::Select(select) => Ok(select),
+        _ => Err(SqlError::internal("a select is not one")),
     }
-    Err(SqlError::internal("a select is not one"))
+}
+
+pub(crate) fn query_of(statement: &mut Statement) -> Result<&mut Query, SqlError> {
+    match statement {
+        Statement::Query(query) => Ok(query),
+        _ => Err(SqlError::internal("a query is not one")),
+    }
 }
 
 /// The rows that the session has set aside for the planner ([`crate::catalog::ScopeCell::set_returning`]), under a name.
 pub(crate) fn staged_rows(alias: Ident) -> Result<TableWithJoins, SqlError> {
-    let name = [DATABASE, RETURNING_SCHEMA, "rows"].map(|part| Ident::with_quote('"', part));
+    let name = [DATABASE, RETURNING_SCHEMA, RETURNING_ROWS].map(|part| Ident::with_quote('"', part));
     named(ObjectName::from(name.to_vec()), alias)
 }
 
 /// A table under a name.
-fn named(name: ObjectName, alias: Ident) -> Result<TableWithJoins, SqlError> {
+pub(crate) fn named(name: ObjectName, alias: Ident) -> Result<TableWithJoins, SqlError> {
     let mut statement = skeleton("1")?;
     let mut table = select_of(&mut statement)?.from.pop().ok_or_else(|| SqlError::internal("a select has no table"))?;
     if let TableFactor::Table { name: old, alias: old_alias, .. } = &mut table.relation {
@@ -368,18 +380,7 @@ pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result
     Ok(out)
 }
 
-/// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
-pub(crate) fn replaced(table: &TableDef, set: &[usize], found: &RecordBatch) -> Result<RecordBatch, SqlError> {
-    let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
-    let schema = found.schema();
-    for (i, &position) in set.iter().enumerate() {
-        let at = 1 + table.columns.len() + i;
-        columns[position] = values::coerce(found.column(at).clone(), schema.field(at), &table.columns[position], &table.name)?;
-    }
-    table_rows(table, columns)
-}
-
-fn table_rows(table: &TableDef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
+pub(crate) fn table_rows(table: &TableDef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
     RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
 }
 

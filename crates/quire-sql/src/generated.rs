@@ -1,11 +1,114 @@
-//! Columns whose values a statement may not give: 428C9.
+//! Columns whose values a statement may not give (428C9), and those that are computed from the row's others.
 
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{Expr, Insert, Value, Values};
 use quire_types::{ColumnDef, Generated, TableDef};
 
-use crate::SqlError;
-use crate::insert::is_default;
+use crate::errors::datafusion_error;
+use crate::insert::{has_subquery, is_default};
 use crate::syntax_sequence::{OVERRIDING_SYSTEM, OVERRIDING_USER};
+use crate::{Session, SqlError, bind, values};
+
+/// GENERATED ALWAYS AS (expression) STORED: a table's columns that are computed, ready to evaluate.
+pub(crate) struct StoredColumns {
+    table: String,
+    /// Of the rows that the expressions are over.
+    schema: SchemaRef,
+    columns: Vec<(usize, ColumnDef, Arc<dyn PhysicalExpr>)>,
+}
+
+impl StoredColumns {
+    /// The rows with the computed columns filled in, whatever was there.
+    pub(crate) fn fill(&self, rows: RecordBatch) -> Result<RecordBatch, SqlError> {
+        if self.columns.is_empty() {
+            return Ok(rows);
+        }
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        for (position, column, expr) in &self.columns {
+            let field = expr.return_field(&self.schema).map_err(datafusion_error)?;
+            let array = expr.evaluate(&rows).and_then(|v| v.into_array(rows.num_rows())).map_err(datafusion_error)?;
+            columns[*position] = values::coerce(array, &field, column, &self.table)?;
+        }
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| SqlError::internal(e.to_string()))
+    }
+}
+
+/// The expression of a column GENERATED ALWAYS AS (…) STORED.
+pub(crate) fn stored_expression(column: &ColumnDef) -> Option<&str> {
+    match &column.generated {
+        Some(Generated::Stored(sql)) => Some(sql),
+        _ => None,
+    }
+}
+
+/// The positions of a table's computed columns.
+pub(crate) fn stored_positions(table: &TableDef) -> impl Iterator<Item = usize> {
+    table.columns.iter().enumerate().filter(|(_, column)| stored_expression(column).is_some()).map(|(position, _)| position)
+}
+
+impl Session {
+    /// The computed columns of a table.
+    pub(crate) fn stored_columns(&self, table: &TableDef) -> Result<StoredColumns, SqlError> {
+        let mut columns = vec![];
+        for (position, column) in table.columns.iter().enumerate() {
+            let Some(sql) = stored_expression(column) else { continue };
+            let expr = self.over_table(table, &[bind::parse_sql_expression(sql)?])?.pop();
+            columns.push((position, column.clone(), expr.ok_or_else(|| SqlError::internal("an expression is gone"))?));
+        }
+        Ok(StoredColumns { table: table.name.clone(), schema: table.arrow_schema_nullable(), columns })
+    }
+
+    /// Whether the computed columns of a new definition can be computed, from the row's other columns and nothing else.
+    pub(crate) fn check_stored(&self, table: &TableDef) -> Result<(), SqlError> {
+        let mut schema = table.clone();
+        schema.columns.retain(|c| stored_expression(c).is_none());
+        for column in &table.columns {
+            let Some(sql) = stored_expression(column) else { continue };
+            let expr = bind::parse_sql_expression(sql)?;
+            if has_subquery(&expr) {
+                return Err(SqlError::new("0A000", "cannot use subquery in column generation expression"));
+            }
+            let mentioned = crate::ddl::mentioned_columns(&expr);
+            if let Some(other) = table.columns.iter().find(|c| stored_expression(c).is_some() && mentioned.contains(&c.name)) {
+                let message = format!("cannot use generated column \"{}\" in column generation expression", other.name);
+                return Err(SqlError::new("42P17", message).with_detail("A generated column cannot reference another generated column."));
+            }
+            let logical = {
+                let schema = DFSchema::try_from(schema.arrow_schema_nullable().as_ref().clone()).map_err(datafusion_error)?;
+                let prepared = bind::prepare_sql_expression(sql)?;
+                self.context.state().create_logical_expr(&prepared.to_string(), &schema).map_err(datafusion_error)?
+            };
+            if !is_immutable(&logical) {
+                return Err(SqlError::new("42P17", "generation expression is not immutable"));
+            }
+            if let Some(physical) = self.over_table(&schema, &[expr])?.pop() {
+                let arrow = schema.arrow_schema_nullable();
+                let field = physical.return_field(&arrow).map_err(datafusion_error)?;
+                let none = RecordBatch::new_empty(arrow);
+                let array = physical.evaluate(&none).and_then(|v| v.into_array(0)).map_err(datafusion_error)?;
+                values::coerce(array, &field, column, &table.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an expression has the same value whenever it is computed.
+fn is_immutable(expr: &datafusion::logical_expr::Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    use datafusion::logical_expr::{Expr, Volatility};
+    let changing = expr.exists(|e| match e {
+        Expr::ScalarFunction(call) => Ok(call.func.signature().volatility != Volatility::Immutable),
+        _ => Ok(false),
+    });
+    !changing.unwrap_or(true)
+}
 
 /// OVERRIDING … VALUE of an INSERT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, visit_expressions,
+    Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, With, visit_expressions,
 };
 use futures::StreamExt;
 use quire_types::{ColumnDef, ConstraintKind, Generated, SqlType, TableDef};
@@ -23,7 +23,8 @@ use crate::rewrite::typed_cast;
 use crate::sequences::{default_sequence, sequence_default};
 use crate::txn::{PendingWrite, Transaction};
 use crate::write::{Check, TableWriter, WriteTarget};
-use crate::{OutputColumn, Response, Session, SqlError, bind, query, values};
+use crate::written::{Returning, Written};
+use crate::{Session, SqlError, bind, query, values};
 
 impl Session {
     /// The table that an INSERT names, at the current scope.
@@ -34,7 +35,13 @@ impl Session {
         Resolver { catalog: &catalog, search_path: &path }.table(name)
     }
 
-    pub(crate) async fn insert(&mut self, mut insert: Insert, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    /// What an INSERT does. `with` are queries that it reads by name.
+    pub(crate) async fn insert(
+        &mut self,
+        mut insert: Insert,
+        with: Option<With>,
+        transaction: &mut Transaction,
+    ) -> Result<Written, SqlError> {
         let overriding = take_overriding(&mut insert);
         for (given, what) in [
             (matches!(insert.on, Some(OnInsert::DuplicateKeyUpdate(_))), "ON DUPLICATE KEY UPDATE"),
@@ -51,6 +58,10 @@ impl Session {
             let put = Put { table, alias: insert.table_alias.map(|a| a.alias), on: insert.on, returning: insert.returning };
             return self.put(put, vec![empty], transaction).await;
         };
+        if let Some(mut with) = with {
+            with.cte_tables.extend(source.with.take().into_iter().flat_map(|own| own.cte_tables));
+            source.with = Some(with);
+        }
         let mut ignored = vec![];
         if let SetExpr::Values(rows) = source.body.as_mut() {
             let given = rows.rows.first().map_or(0, |row| row.len()).min(targets.len());
@@ -84,7 +95,7 @@ impl Session {
             targets.truncate(rows.num_columns());
             let rows = self.complete(&table, &targets, &rows).await?;
             let count = self.insert_batches(&table, vec![rows], "INSERT", transaction).await?;
-            return Ok(Response::Complete(format!("INSERT 0 {count}")));
+            return Ok(Written::rows("INSERT", count));
         }
         let query = query::plan_source(&self.context, Statement::Query(source)).await?;
         let given = query.columns.len();
@@ -108,7 +119,7 @@ impl Session {
         }
         if insert.on.is_none() && insert.returning.is_none() {
             let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
-            return Ok(Response::Complete(format!("INSERT 0 {rows}")));
+            return Ok(Written::rows("INSERT", rows));
         }
         let (plan, mut stream) = query::start(&self.context, &query.plan).await?;
         self.work.plan = Some(plan);
@@ -121,7 +132,7 @@ impl Session {
     }
 
     /// Rows that are complete, into the table, with what the statement says beside.
-    async fn put(&mut self, put: Put, rows: Vec<RecordBatch>, transaction: &mut Transaction) -> Result<Response, SqlError> {
+    async fn put(&mut self, put: Put, rows: Vec<RecordBatch>, transaction: &mut Transaction) -> Result<Written, SqlError> {
         let Put { table, alias, on, returning } = put;
         let shown_as = alias.clone().unwrap_or_else(|| Ident::with_quote('"', &table.name));
         let written = match on {
@@ -134,18 +145,18 @@ impl Session {
                 rows
             }
         };
-        match returning {
-            Some(items) => self.returning(&table, &shown_as, items, written, "INSERT").await,
-            None => Ok(Response::Complete(format!("INSERT 0 {}", written.iter().map(RecordBatch::num_rows).sum::<usize>()))),
-        }
+        let count = written.iter().map(|batch| batch.num_rows() as u64).sum();
+        let returning = returning.map(|items| (Returning { table, alias: shown_as, items }, written));
+        Ok(Written { what: "INSERT", count, returning })
     }
 
-    /// The columns of an INSERT; `None` without RETURNING.
-    pub(crate) async fn insert_columns(&self, insert: &Insert) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+    /// RETURNING of an INSERT.
+    pub(crate) fn insert_returning(&self, insert: &Insert) -> Result<Option<Returning>, SqlError> {
         let Some(items) = &insert.returning else { return Ok(None) };
         let table = self.insert_table(insert)?;
-        let alias = insert.table_alias.as_ref().map_or_else(|| Ident::with_quote('"', &table.name), |a| a.alias.clone());
-        self.returning_columns(&table, &alias, items.clone()).await.map(Some)
+        let own_name = || Ident::with_quote('"', &table.name);
+        let alias = insert.table_alias.as_ref().map_or_else(own_name, |a| a.alias.clone());
+        Ok(Some(Returning { table, alias, items: items.clone() }))
     }
 
     /// Writes a query's rows; `targets` are the table positions of the query's columns.
@@ -228,7 +239,8 @@ impl Session {
                 None => self.default_values(table, column, rows).await?,
             });
         }
-        RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+        let rows = RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))?;
+        self.stored_columns(table)?.fill(rows)
     }
 
     /// A column's default for so many new rows.
@@ -268,7 +280,8 @@ impl Session {
         for column in &table.columns {
             columns.push(self.default_values(table, column, 1).await?);
         }
-        RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+        let row = RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))?;
+        self.stored_columns(table)?.fill(row)
     }
 
     /// The table's CHECK constraints, ready to evaluate.

@@ -16,8 +16,12 @@ use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, 
 
 use crate::SqlError;
 use crate::errors::scan_error;
+use crate::lookup::matching;
 use crate::source::PageColumns;
 use crate::values;
+
+/// So many keys are looked for one by one in a row group; more, and all its keys are gone through.
+const SEARCHED_MAX: usize = 64;
 
 /// One unique constraint of a table, with its columns' positions.
 pub(crate) struct UniqueKey {
@@ -127,13 +131,21 @@ impl UniqueKey {
         keys: &RecordBatch,
         segment: &Arc<SegmentMeta>,
         deleted: &RowSet,
-        source: &dyn ColumnSource,
+        source: &PageColumns,
     ) -> Result<Option<String>, SqlError> {
         let mut first_row = 0u64;
         for (row_group, meta) in segment.row_groups.iter().enumerate() {
             let base = first_row;
             first_row += u64::from(meta.rows);
             let Some(candidates) = self.within_bounds(table, keys, segment, row_group)? else { continue };
+            if candidates.num_rows() <= SEARCHED_MAX {
+                for row in 0..candidates.num_rows() {
+                    if self.holds(table, &candidates.slice(row, 1), segment, (row_group, base), deleted, source).await? {
+                        return Ok(Some(self.describe(table, &candidates, row)));
+                    }
+                }
+                continue;
+            }
             let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
             let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
             let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
@@ -154,6 +166,31 @@ impl UniqueKey {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a row of a row group (its number, and the position of its first row in the segment) has the key and is not deleted.
+    async fn holds(
+        &self,
+        table: &TableDef,
+        wanted: &RecordBatch,
+        segment: &Arc<SegmentMeta>,
+        (row_group, base): (usize, u64),
+        deleted: &RowSet,
+        source: &PageColumns,
+    ) -> Result<bool, SqlError> {
+        for position in matching(source, table, self, wanted, segment, row_group).await? {
+            let id = match segment.row_ids {
+                RowIds::Base(first) => RowId(first.0 + base + position as u64),
+                RowIds::Column => {
+                    let ids = source.row_ids(segment, row_group).await.map_err(scan_error)?;
+                    RowId(ids.as_primitive::<arrow::datatypes::Int64Type>().value(position) as u64)
+                }
+            };
+            if !deleted.contains(id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Which of the keys (no two alike) are among the rows.
@@ -200,6 +237,20 @@ impl UniqueKey {
                 let base = first_row;
                 first_row += u64::from(meta.rows);
                 if self.within_bounds(table, keys, segment, row_group)?.is_none() {
+                    continue;
+                }
+                if keys.num_rows() <= SEARCHED_MAX {
+                    for row in complete_rows(keys) {
+                        let key = keys.slice(row, 1);
+                        if self.within_bounds(table, &key, segment, row_group)?.is_some()
+                            && self.holds(table, &key, segment, (row_group, base), &deleted, source).await?
+                        {
+                            let columns: Vec<ArrayRef> = key.columns().to_vec();
+                            if mark(&columns, None)? == 0 {
+                                return Ok(found);
+                            }
+                        }
+                    }
                     continue;
                 }
                 let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
@@ -272,6 +323,11 @@ pub(crate) struct KeyRows {
     pub(crate) committed: Arc<TableView>,
     pub(crate) own: OwnRows,
     pub(crate) lsn: Lsn,
+}
+
+/// The rows without a NULL.
+fn complete_rows(keys: &RecordBatch) -> Vec<usize> {
+    (0..keys.num_rows()).filter(|&row| keys.columns().iter().all(|c| c.is_valid(row))).collect()
 }
 
 fn position(table: &TableDef, id: ColumnId) -> Result<usize, SqlError> {

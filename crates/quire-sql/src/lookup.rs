@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
-use arrow::compute::SortOptions;
+use arrow::compute::{SortOptions, take};
 use arrow::compute::kernels::cmp;
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -14,7 +14,7 @@ use quire_types::{Lsn, RowId, RowIds, SegmentMeta, TableDef, TableView};
 use crate::SqlError;
 use crate::errors::scan_error;
 use crate::keys::{UniqueKey, arrow_error};
-use crate::source::PageColumns;
+use crate::source::{Order, PageColumns};
 
 /// Where to look: a table's rows as a statement of a transaction sees them.
 pub(crate) struct Lookup<'a> {
@@ -83,8 +83,7 @@ impl Lookup<'_> {
             if key.within_bounds(self.table, wanted, segment, row_group)?.is_none() {
                 continue;
             }
-            let columns = self.read(segment, row_group, &key.positions).await?;
-            for position in self.positions(key, wanted, segment, row_group, &columns)? {
+            for position in matching(self.source, self.table, key, wanted, segment, row_group).await? {
                 let id = match segment.row_ids {
                     RowIds::Base(base) => base.0 + first_row + position as u64,
                     RowIds::Column => {
@@ -106,45 +105,66 @@ impl Lookup<'_> {
     }
 
     async fn read(&self, segment: &Arc<SegmentMeta>, row_group: usize, positions: &[usize]) -> Result<Vec<ArrayRef>, SqlError> {
-        let mut columns = vec![];
-        let mut missing = vec![];
-        for (i, &position) in positions.iter().enumerate() {
-            let resident = self.source.resident(segment, row_group, &self.table.columns[position]);
-            if resident.is_none() {
-                missing.push(i);
-            }
-            columns.push(resident);
-        }
-        let read = missing.iter().map(|&i| self.source.column(segment, row_group, &self.table.columns[positions[i]]));
-        let read = futures::future::try_join_all(read).await.map_err(scan_error)?;
-        for (i, (array, _, _)) in missing.into_iter().zip(read) {
-            columns[i] = Some(array);
-        }
-        Ok(columns.into_iter().flatten().collect())
+        columns(self.source, self.table, segment, row_group, positions).await
     }
+}
 
-    /// The positions of a row group's rows with the key: by binary search where its first column ascends.
-    fn positions(
-        &self,
-        key: &UniqueKey,
-        wanted: &RecordBatch,
-        segment: &SegmentMeta,
-        row_group: usize,
-        columns: &[ArrayRef],
-    ) -> Result<Vec<usize>, SqlError> {
-        let column = self.table.columns[key.positions[0]].id;
-        let (from, to) = match self.source.is_sorted(segment, row_group, column, &columns[0]) {
-            true => {
-                let compare = make_comparator(&columns[0], wanted.column(0), SortOptions::default()).map_err(arrow_error)?;
-                (partition_point(columns[0].len(), |i| compare(i, 0).is_lt()), partition_point(columns[0].len(), |i| compare(i, 0).is_le()))
-            }
-            false => (0, columns[0].len()),
-        };
-        let schema = wanted.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
-        let candidates = columns.iter().map(|column| column.slice(from, to - from)).collect();
-        let candidates = RecordBatch::try_new(Arc::new(Schema::new(schema)), candidates).map_err(arrow_error)?;
-        Ok(equal_rows(&candidates, wanted)?.into_iter().map(|position| from + position).collect())
+/// Columns of a row group, by their positions in the table.
+async fn columns(
+    source: &PageColumns,
+    table: &TableDef,
+    segment: &Arc<SegmentMeta>,
+    row_group: usize,
+    positions: &[usize],
+) -> Result<Vec<ArrayRef>, SqlError> {
+    let mut columns = vec![];
+    let mut missing = vec![];
+    for (i, &position) in positions.iter().enumerate() {
+        let resident = source.resident(segment, row_group, &table.columns[position]);
+        if resident.is_none() {
+            missing.push(i);
+        }
+        columns.push(resident);
     }
+    let read = missing.iter().map(|&i| source.column(segment, row_group, &table.columns[positions[i]]));
+    let read = futures::future::try_join_all(read).await.map_err(scan_error)?;
+    for (i, (array, _, _)) in missing.into_iter().zip(read) {
+        columns[i] = Some(array);
+    }
+    Ok(columns.into_iter().flatten().collect())
+}
+
+/// The positions of a row group's rows with a key (one row of the key's columns), deleted rows among them: by binary search in the order of
+/// the key's first column.
+pub(crate) async fn matching(
+    source: &PageColumns,
+    table: &TableDef,
+    key: &UniqueKey,
+    wanted: &RecordBatch,
+    segment: &Arc<SegmentMeta>,
+    row_group: usize,
+) -> Result<Vec<usize>, SqlError> {
+    let columns = columns(source, table, segment, row_group, &key.positions).await?;
+    let column = table.columns[key.positions[0]].id;
+    let order = source.order(segment, row_group, column, &columns[0]).map_err(scan_error)?;
+    let options = SortOptions { descending: false, nulls_first: false };
+    let compare = make_comparator(&columns[0], wanted.column(0), options).map_err(arrow_error)?;
+    let at = |i: usize| match &order {
+        Order::Stored => i,
+        Order::By(positions) => positions.value(i) as usize,
+    };
+    let rows = columns[0].len();
+    let (from, to) = (partition_point(rows, |i| compare(at(i), 0).is_lt()), partition_point(rows, |i| compare(at(i), 0).is_le()));
+    let candidates: Vec<ArrayRef> = match &order {
+        Order::Stored => columns.iter().map(|column| column.slice(from, to - from)).collect(),
+        Order::By(positions) => {
+            let positions = positions.slice(from, to - from);
+            columns.iter().map(|column| take(column, &positions, None)).collect::<Result<_, _>>().map_err(arrow_error)?
+        }
+    };
+    let schema = wanted.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+    let candidates = RecordBatch::try_new(Arc::new(Schema::new(schema)), candidates).map_err(arrow_error)?;
+    Ok(equal_rows(&candidates, wanted)?.into_iter().map(|position| at(from + position)).collect())
 }
 
 /// The positions of rows that equal the one of `wanted` in every column.

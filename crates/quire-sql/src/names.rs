@@ -10,6 +10,7 @@ use quire_types::{Catalog, SchemaDef, SequenceDef, TableDef, ViewDef};
 
 use crate::SqlError;
 use crate::catalog::DATABASE;
+use crate::temp::{TEMP_ALIAS, TEMP_SCHEMA};
 
 /// An identifier as Postgres folds it: lower case unless quoted.
 pub(crate) fn fold(ident: &Ident) -> String {
@@ -50,7 +51,7 @@ impl Resolver<'_> {
                     .with_detail("System catalogs cannot be changed."))
             }
             Some(name) => {
-                let found = self.catalog.schema_by_name(name).cloned();
+                let found = self.schema_named(name);
                 found.ok_or_else(|| SqlError::new("3F000", format!("schema \"{name}\" does not exist")))
             }
             None => {
@@ -60,11 +61,22 @@ impl Resolver<'_> {
         }
     }
 
+    /// The schema of that name; `pg_temp` is the session's own.
+    fn schema_named(&self, name: &str) -> Option<Arc<SchemaDef>> {
+        match name {
+            TEMP_ALIAS => self.catalog.schemas.get(&TEMP_SCHEMA).cloned(),
+            name => self.catalog.schema_by_name(name).cloned(),
+        }
+    }
+
+    /// Where a relation is looked for: temporary tables come before the search path.
     fn schemas(&self, schema: Option<&str>) -> Vec<Arc<SchemaDef>> {
-        let lookup = |name: &str| self.catalog.schema_by_name(name).cloned();
         match schema {
-            Some(name) => lookup(name).into_iter().collect(),
-            None => self.search_path.iter().filter_map(|s| lookup(s)).collect(),
+            Some(name) => self.schema_named(name).into_iter().collect(),
+            None => {
+                let temp = self.catalog.schemas.get(&TEMP_SCHEMA).cloned();
+                temp.into_iter().chain(self.search_path.iter().filter_map(|s| self.schema_named(s))).collect()
+            }
         }
     }
 

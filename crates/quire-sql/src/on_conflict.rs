@@ -17,7 +17,7 @@ use futures::StreamExt;
 use quire_types::TableDef;
 use roaring::RoaringTreemap;
 
-use crate::dml::{self, Target};
+use crate::dml::{self, ChangedColumns, Target};
 use crate::errors::datafusion_error;
 use crate::keys::UniqueKey;
 use crate::names::fold;
@@ -59,12 +59,13 @@ impl Session {
                     return Err(twice());
                 }
                 let (set, more) = actions(&target, update)?;
+                let columns = self.changed_columns(&table, &set)?;
                 if writer.effects.points_at(&set) {
                     return Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a column that foreign keys reference"));
                 }
                 for batch in self.meet(&target, &rows, key, more).await? {
                     met.extend(numbers(&batch, 0));
-                    if let Some(new) = change_met(&table, &set, &batch, &mut writer)? {
+                    if let Some(new) = change_met(&columns, table.columns.len(), &batch, &mut writer)? {
                         changed.push(new);
                     }
                 }
@@ -161,8 +162,13 @@ fn actions(target: &Target, update: DoUpdate) -> Result<(Vec<usize>, Vec<Expr>),
 }
 
 /// Changes the rows that a batch of [`Session::meet`] found; the new ones.
-fn change_met(table: &TableDef, set: &[usize], found: &RecordBatch, writer: &mut TableWriter) -> Result<Option<RecordBatch>, SqlError> {
-    let wanted = found.column(2 + table.columns.len());
+fn change_met(
+    columns: &ChangedColumns,
+    width: usize,
+    found: &RecordBatch,
+    writer: &mut TableWriter,
+) -> Result<Option<RecordBatch>, SqlError> {
+    let wanted = found.column(2 + width);
     let wanted = wanted.as_boolean_opt().ok_or_else(|| SqlError::new("42804", "argument of WHERE must be type boolean"))?;
     let wanted: BooleanArray = wanted.iter().map(|w| Some(w == Some(true))).collect();
     let found = filter_record_batch(found, &wanted).map_err(|e| SqlError::internal(e.to_string()))?;
@@ -175,9 +181,9 @@ fn change_met(table: &TableDef, set: &[usize], found: &RecordBatch, writer: &mut
         }
     }
     // As an UPDATE's query gives it: row id, columns, values.
-    let keep: Vec<usize> = (1..2 + table.columns.len()).chain(3 + table.columns.len()..found.num_columns()).collect();
+    let keep: Vec<usize> = (1..2 + width).chain(3 + width..found.num_columns()).collect();
     let found = found.project(&keep).map_err(|e| SqlError::internal(e.to_string()))?;
-    dml::replaced(table, set, &found).map(Some)
+    columns.replaced(&found).map(Some)
 }
 
 fn twice() -> SqlError {

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use quire_types::Catalog;
 
 use crate::names::{Resolver, fold, missing_relation, split};
+use crate::temp::{TEMP_ALIAS, TEMP_SCHEMA};
 use crate::{Session, SqlError, operator_syntax, regtypes};
 
 /// Words that Postgres reserves: a name must be quoted to be one of them.
@@ -140,15 +141,21 @@ impl Names<'_> {
             reserved(ident)?;
         }
         let (schema, relation) = split(name).map_err(|e| e.at_span(name.span()))?;
+        let temp = self.catalog.schemas.get(&TEMP_SCHEMA);
         let found = match &schema {
             Some(schema) if schema == "pg_catalog" || schema == "information_schema" => schema.clone(),
             Some(schema) => {
-                if self.catalog.schema_by_name(schema).is_none_or(|s| !self.catalog.name_taken(s.id, &relation)) {
-                    return Err(missing_relation(name).at_span(name.span()));
+                let found = match schema.as_str() {
+                    TEMP_ALIAS => temp,
+                    schema => self.catalog.schema_by_name(schema),
+                };
+                match found.filter(|s| self.catalog.name_taken(s.id, &relation)) {
+                    Some(schema) => schema.name.clone(),
+                    None => return Err(missing_relation(name).at_span(name.span())),
                 }
-                schema.clone()
             }
             None if self.scopes.iter().flatten().any(|with| *with == relation) => return Ok(()),
+            None if temp.is_some_and(|s| self.catalog.name_taken(s.id, &relation)) => temp.map(|s| s.name.clone()).unwrap_or_default(),
             None if !self.path.iter().any(|s| s == "pg_catalog") && (self.is_system)(&relation) => "pg_catalog".to_string(),
             None => {
                 let holds = |schema: &&String| match schema.as_str() {

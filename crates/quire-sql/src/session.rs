@@ -12,6 +12,7 @@ use quire_kit::{Shutdown, clock};
 use quire_types::{Isolation, View};
 
 use crate::catalog::ScopeCell;
+use crate::changes_within::changes_within;
 use crate::cursor::Cursors;
 use crate::define_sequence::is_sequence_statement;
 use crate::errors::{client_error, is_retryable, outcome_error};
@@ -21,11 +22,12 @@ use crate::parse::is_copy_in;
 use crate::prepare::Statements;
 use crate::savepoint::Savepoint;
 use crate::settings::{Settings, SharedSettings};
+use crate::temp::TempObjects;
 use crate::txn::Transaction;
 use crate::work::{Running, Work};
 use crate::{
     Engine, Notice, OutputColumn, ParamValue, Parsed, Prepared, Response, Rows, SessionOptions, SqlError, TransactionStatus, WireType,
-    bind, parse, prepare, query, show,
+    bind, explain, parse, prepare, query, show,
 };
 
 /// Fresh snapshots that a single statement is tried on before its client is told of the conflict.
@@ -82,6 +84,8 @@ pub struct Session {
     pub(crate) work: Running,
     cancel: CancelHandle,
     pub(crate) options: SessionOptions,
+    /// Its temporary tables, as of the last commit.
+    pub(crate) temp: TempObjects,
 }
 
 impl Session {
@@ -106,6 +110,7 @@ impl Session {
             cancel: CancelHandle::default(),
             engine,
             options,
+            temp: TempObjects::default(),
         };
         session.apply_settings();
         Ok(session)
@@ -200,11 +205,18 @@ impl Session {
 
     async fn result_columns(&self, statement: &Statement, parameters: &[WireType]) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
         Ok(match statement {
+            Statement::Query(query) if !changes_within(query).is_empty() => {
+                let Statement::Query(query) = bind::with_nulls(statement.clone(), parameters) else { return Ok(None) };
+                self.columns_within(&query).await?
+            }
             Statement::Query(_) => {
                 let nulls = bind::with_nulls(statement.clone(), parameters);
                 Some(query::plan(&self.context, nulls).await?.columns)
             }
-            Statement::Insert(insert) => self.insert_columns(insert).await?,
+            Statement::Insert(insert) => match self.insert_returning(insert)? {
+                Some(returning) => Some(self.returning_columns(returning).await?),
+                None => None,
+            },
             Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?).await?,
             Statement::Delete(delete) => self.change_columns(self.plan_delete(delete.clone())?).await?,
             Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),
@@ -212,7 +224,7 @@ impl Session {
                 self.statement_named(&split(name)?.1)?.and_then(|prepared| prepared.columns.clone())
             }
             Statement::Fetch { name, into: None, .. } => Some(self.cursor(name)?.columns.clone()),
-            Statement::Explain { .. } => Some(Arc::new(show::plan_columns())),
+            Statement::Explain { .. } => Some(Arc::new(explain::columns())),
             _ => None,
         })
     }
@@ -366,6 +378,7 @@ impl Session {
             return Err(SqlError::new("42P02", format!("there is no parameter {name}")));
         }
         match statement {
+            Statement::Query(query) if !changes_within(&query).is_empty() => Box::pin(self.change_within(*query, transaction)).await,
             Statement::Query(_) => self.select(statement, locks).await,
             Statement::Declare { stmts } => self.declare(stmts, locks).await,
             Statement::Lock(lock) => self.lock_tables(&lock, transaction),
@@ -374,8 +387,11 @@ impl Session {
                 // What is acknowledged is durable: there is nothing to flush.
                 Ok(Response::Complete("CHECKPOINT".into()))
             }
-            Statement::Explain { .. } => show::explain(self, statement).await,
-            Statement::Insert(insert) => Box::pin(self.insert(insert, transaction)).await,
+            Statement::Explain { .. } => explain::explain(self, statement, transaction).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
+                let written = self.change(statement, None, transaction).await?;
+                self.written(written).await
+            }
             Statement::Copy { source, to, target, options, legacy_options, .. } => {
                 Box::pin(self.copy(source, to, target, options, legacy_options, transaction)).await
             }
@@ -393,14 +409,6 @@ impl Session {
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
             Statement::Vacuum(vacuum) => self.vacuum(vacuum.table_name.as_ref()),
-            Statement::Update(update) => {
-                let change = self.plan_update(update)?;
-                Box::pin(self.change_rows(change, transaction)).await
-            }
-            Statement::Delete(delete) => {
-                let change = self.plan_delete(delete)?;
-                Box::pin(self.change_rows(change, transaction)).await
-            }
             other => {
                 let text = other.to_string();
                 let words: Vec<&str> = text.split_whitespace().take(2).collect();
@@ -446,7 +454,12 @@ impl Session {
 
     /// Puts the statement to be analysed into the scope it will run in (or one like it).
     async fn enter_scope(&mut self) -> Result<(), SqlError> {
-        match &self.block {
+        match &mut self.block {
+            Block::Open(transaction) if transaction.isolation == Isolation::ReadCommitted || !transaction.queried => {
+                let view = self.engine.client.snapshot().await.map_err(client_error)?;
+                transaction.refresh(view)?;
+                self.cell.set(transaction.scope());
+            }
             Block::Open(transaction) => self.cell.set(transaction.scope()),
             Block::None | Block::Failed => {
                 let view = self.snapshot().await?;
@@ -460,7 +473,7 @@ impl Session {
     fn new_transaction(&self, view: Arc<View>) -> Transaction {
         let isolation = isolation_of(&self.settings.lock().get("default_transaction_isolation").unwrap_or_default());
         let read_only = self.settings.lock().get("default_transaction_read_only").is_ok_and(|v| v == "on");
-        Transaction::begin(view, isolation, read_only)
+        Transaction::begin(view, isolation, read_only).with_temp(&self.temp)
     }
 
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
@@ -471,7 +484,11 @@ impl Session {
             }
             Block::Open(_) => self.notice("WARNING", "25001", "there is already a transaction in progress"),
             Block::None | Block::Failed => {
-                let view = self.snapshot().await?;
+                // The first statement takes a snapshot of its own.
+                let view = match self.engine.client.known_view() {
+                    Some(view) => view,
+                    None => self.snapshot().await?,
+                };
                 let mut transaction = self.new_transaction(view);
                 // Refused modes leave no block behind.
                 apply_modes(&mut transaction, modes, false)?;
@@ -549,7 +566,9 @@ impl Session {
     }
 
     pub(crate) async fn commit(&mut self, transaction: Transaction) -> Result<(), SqlError> {
+        let temp = transaction.temp();
         if !transaction.has_changes() {
+            self.temp = temp;
             return Ok(());
         }
         let catalog = transaction.catalog().clone();
@@ -557,7 +576,10 @@ impl Session {
         transaction.settle_sequences(&self.cell.own_sequences().lock());
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
         match outcome.committed() {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.temp = temp;
+                Ok(())
+            }
             None => Err(outcome_error(&outcome, |id| catalog.tables.get(&id).cloned())),
         }
     }

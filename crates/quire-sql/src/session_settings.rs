@@ -122,7 +122,13 @@ impl Session {
         if matches!(what, DiscardObject::ALL | DiscardObject::SEQUENCES) {
             self.cell.own_sequences().lock().discard();
         }
-        // There are no plans and temporary tables to discard.
+        if matches!(what, DiscardObject::ALL | DiscardObject::TEMP) {
+            match &mut self.block {
+                Block::Open(transaction) => transaction.discard_temp(),
+                Block::None | Block::Failed => self.temp = TempObjects::default(),
+            }
+        }
+        // There are no plans to discard.
         Ok(Response::Complete(format!("DISCARD {what}")))
     }
 }

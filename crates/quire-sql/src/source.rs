@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, make_comparator};
-use arrow::compute::{SortOptions, cast};
+use arrow::array::{Array, ArrayRef, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, cast, sort_to_indices};
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -19,8 +19,9 @@ use crate::delta_runs::{DeltaRuns, Run};
 
 /// Parsed footers kept; one is some tens of kilobytes, so this is about 100 MB, the footers of 4 billion rows.
 const FOOTERS_MAX: usize = 4096;
-/// Key columns whose order is remembered: a few bytes each.
-const SORTED_MAX: usize = 100_000;
+/// Key columns whose order is remembered: a few bytes each where they ascend, else 4 bytes a row, which is 256 MiB in all.
+const ORDERS_MAX: usize = 100_000;
+const ORDERED_ROWS_MAX: usize = 64 << 20;
 
 /// [`ColumnSource`] of a compute node.
 pub(crate) struct PageColumns {
@@ -28,12 +29,27 @@ pub(crate) struct PageColumns {
     client: StorageClient,
     footers: Mutex<HashMap<SegmentId, Arc<Footer>>>,
     deltas: DeltaRuns,
-    sorted: Mutex<HashMap<PageId, bool>>,
+    orders: Mutex<Orders>,
+}
+
+/// In which order a page's values ascend.
+#[derive(Clone)]
+pub(crate) enum Order {
+    /// As they lie; there is no NULL.
+    Stored,
+    /// By these positions; NULLs last.
+    By(Arc<UInt32Array>),
+}
+
+#[derive(Default)]
+struct Orders {
+    pages: HashMap<PageId, Order>,
+    rows: usize,
 }
 
 impl PageColumns {
     pub(crate) fn new(cache: PageCache, client: StorageClient) -> PageColumns {
-        PageColumns { cache, client, footers: Mutex::default(), deltas: DeltaRuns::default(), sorted: Mutex::default() }
+        PageColumns { cache, client, footers: Mutex::default(), deltas: DeltaRuns::default(), orders: Mutex::default() }
     }
 
     pub(crate) fn cache(&self) -> &PageCache {
@@ -110,19 +126,25 @@ impl PageColumns {
         }
     }
 
-    /// Whether a column of a row group ascends (without NULLs): what was sorted by another key does not.
-    pub(crate) fn is_sorted(&self, segment: &SegmentMeta, row_group: usize, column: ColumnId, values: &ArrayRef) -> bool {
+    /// In which order a column of a row group ascends. This is what an index is here: segments never change, so a page is sorted once, when
+    /// somebody first looks for a value in it, and its order is kept in memory.
+    pub(crate) fn order(&self, segment: &SegmentMeta, row_group: usize, column: ColumnId, values: &ArrayRef) -> Result<Order, ScanError> {
         let page = PageId { segment: segment.id, row_group: row_group as u32, column };
-        if let Some(sorted) = self.sorted.lock().get(&page) {
-            return *sorted;
+        if let Some(order) = self.orders.lock().pages.get(&page) {
+            return Ok(order.clone());
         }
-        let sorted = ascends(values);
-        let mut known = self.sorted.lock();
-        if known.len() >= SORTED_MAX {
-            known.clear();
+        let options = SortOptions { descending: false, nulls_first: false };
+        let (order, rows) = match ascends(values) {
+            true => (Order::Stored, 0),
+            false => (Order::By(Arc::new(sort_to_indices(values, Some(options), None)?)), values.len()),
+        };
+        let mut known = self.orders.lock();
+        if known.pages.len() >= ORDERS_MAX || known.rows + rows > ORDERED_ROWS_MAX {
+            *known = Orders::default();
         }
-        known.insert(page, sorted);
-        sorted
+        known.rows += rows;
+        known.pages.insert(page, order.clone());
+        Ok(order)
     }
 }
 

@@ -14,6 +14,11 @@ pub(crate) const MOVE_TARGET: &str = "quire:move";
 /// What `HEADER MATCH` is rewritten to, as a column of FORCE_NULL: the parser knows HEADER as on or off only.
 pub(crate) const HEADER_MATCH: &str = "quire:header match";
 
+/// The column that MERGE's `DO NOTHING` is rewritten to set, or to insert.
+pub(crate) const MERGE_NOTHING: &str = "quire:nothing";
+/// Likewise for MERGE's `INSERT DEFAULT VALUES`.
+pub(crate) const MERGE_DEFAULTS: &str = "quire:default values";
+
 /// The tokens of a query string, without white space, in the parser's spelling.
 pub(crate) fn tokens(sql: &str) -> Result<Result<Vec<TokenWithSpan>, SqlError>, TokenizerError> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location()?;
@@ -163,6 +168,8 @@ fn whole_statement(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>,
         maintenance(&mut tokens);
     } else if keyword(tokens.first()) == Keyword::COPY {
         copy_options(&mut tokens);
+    } else if tokens.iter().any(|t| keyword(Some(t)) == Keyword::MERGE) {
+        merge_actions(&mut tokens);
     } else if keyword(tokens.first()) == Keyword::TABLE {
         tokens.splice(0..1, words(span, "SELECT * FROM"));
     } else if keyword(tokens.first()) == Keyword::CREATE {
@@ -200,7 +207,7 @@ fn maintenance(tokens: &mut Vec<TokenWithSpan>) {
     }
 }
 
-/// `FORCE_QUOTE *` and `HEADER MATCH`.
+/// `FORCE_QUOTE *`, `HEADER MATCH`, and `FREEZE on`, of which the parser knows TRUE and FALSE only.
 fn copy_options(tokens: &mut Vec<TokenWithSpan>) {
     let mut i = 1;
     while i < tokens.len() {
@@ -210,6 +217,9 @@ fn copy_options(tokens: &mut Vec<TokenWithSpan>) {
             tokens.splice(i + 1..i + 2, every);
         } else if is_word(tokens.get(i), "QUOTE") && is(tokens.get(i + 1), &Token::Mul) {
             tokens[i + 1].token = Token::make_word("*", Some('"'));
+        } else if (is_word(tokens.get(i), "FREEZE") || is_word(tokens.get(i), "HEADER")) && switch(tokens.get(i + 1)).is_some() {
+            let on = switch(tokens.get(i + 1)) == Some(true);
+            tokens[i + 1].token = Token::make_keyword(if on { "TRUE" } else { "FALSE" });
         } else if is_word(tokens.get(i), "HEADER") && is_word(tokens.get(i + 1), "MATCH") {
             let marker = [Token::LParen, Token::make_word(HEADER_MATCH, Some('"')), Token::RParen];
             let marker = [Token::make_keyword("FORCE_NULL")].into_iter().chain(marker);
@@ -219,8 +229,57 @@ fn copy_options(tokens: &mut Vec<TokenWithSpan>) {
     }
 }
 
+/// ON, OFF, 1, 0.
+fn switch(token: Option<&TokenWithSpan>) -> Option<bool> {
+    match token.map(|t| &t.token) {
+        Some(Token::Number(digits, _)) if digits == "1" => Some(true),
+        Some(Token::Number(digits, _)) if digits == "0" => Some(false),
+        _ if is_word(token, "ON") => Some(true),
+        _ if is_word(token, "OFF") => Some(false),
+        _ => None,
+    }
+}
+
+/// MERGE's `DO NOTHING` and `INSERT DEFAULT VALUES`.
+fn merge_actions(tokens: &mut Vec<TokenWithSpan>) {
+    let marked = |span: Span, marker: &str| {
+        let insert = [Token::make_keyword("INSERT"), Token::LParen, Token::make_word(marker, Some('"')), Token::RParen];
+        let values = [Token::make_keyword("VALUES"), Token::LParen, Token::make_keyword("NULL"), Token::RParen];
+        insert.into_iter().chain(values).map(|token| at(span, token)).collect::<Vec<_>>()
+    };
+    let mut negated = false;
+    let mut i = 1;
+    while i < tokens.len() {
+        let span = tokens[i].span;
+        if keyword(tokens.get(i)) == Keyword::WHEN && matches!(keyword(tokens.get(i + 1)), Keyword::NOT | Keyword::MATCHED) {
+            negated = keyword(tokens.get(i + 1)) == Keyword::NOT;
+        } else if keyword(tokens.get(i)) == Keyword::THEN && is_word(tokens.get(i + 1), "DO") && is_word(tokens.get(i + 2), "NOTHING") {
+            let action = match negated {
+                true => marked(span, MERGE_NOTHING),
+                false => {
+                    let set = [Token::make_keyword("UPDATE"), Token::make_keyword("SET"), Token::make_word(MERGE_NOTHING, Some('"'))];
+                    let set = set.into_iter().chain([Token::Eq, Token::make_keyword("NULL")]);
+                    set.map(|token| at(span, token)).collect()
+                }
+            };
+            tokens.splice(i + 1..i + 3, action);
+        } else if keyword(tokens.get(i)) == Keyword::THEN
+            && keyword(tokens.get(i + 1)) == Keyword::INSERT
+            && keyword(tokens.get(i + 2)) == Keyword::DEFAULT
+            && keyword(tokens.get(i + 3)) == Keyword::VALUES
+        {
+            tokens.splice(i + 1..i + 4, marked(span, MERGE_DEFAULTS));
+        }
+        i += 1;
+    }
+}
+
 /// `CREATE TABLE x (a, b) AS query WITH NO DATA`.
 fn create_table(tokens: &mut Vec<TokenWithSpan>) -> Result<(), SqlError> {
+    // The log is where rows are: there are no tables without it.
+    if is_word(tokens.get(1), "UNLOGGED") && keyword(tokens.get(2)) == Keyword::TABLE {
+        tokens.remove(1);
+    }
     let mut i = 1;
     while ["TEMP", "TEMPORARY", "UNLOGGED", "LOCAL", "GLOBAL"].iter().any(|w| is_word(tokens.get(i), w)) {
         i += 1;
@@ -306,6 +365,12 @@ mod tests {
         check(
             "COPY t TO STDOUT (FORCE_QUOTE *, HEADER match)",
             "COPY t TO STDOUT (FORCE_QUOTE (\"*\"), FORCE_NULL (\"quire:header match\"))",
+        );
+        check("COPY t FROM STDIN (FREEZE on, HEADER off);", "COPY t FROM STDIN (FREEZE TRUE, HEADER FALSE)");
+        check(
+            "MERGE INTO t USING s ON a = b WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
+            "MERGE INTO t USING s ON a = b WHEN MATCHED THEN UPDATE SET \"quire:nothing\" = NULL \
+             WHEN NOT MATCHED THEN INSERT (\"quire:default values\") VALUES (NULL)",
         );
         check("FETCH c; FETCH 2 c; FETCH FROM c", "FETCH NEXT FROM c; FETCH 2 FROM c; FETCH NEXT FROM c");
     }

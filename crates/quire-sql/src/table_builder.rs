@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ColumnOption, CreateTable, Expr, GeneratedAs, IndexColumn, NullsDistinctOption, TableConstraint,
+    self, ColumnOption, CreateTable, Expr, GeneratedAs, GeneratedExpressionMode, IndexColumn, NullsDistinctOption, TableConstraint,
 };
 use quire_types::{
     ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Generated, ReferentialAction, SchemaId, SequenceDef, SqlType, TableDef, TableId,
@@ -22,10 +22,7 @@ pub(crate) struct NewTable {
 }
 
 /// CREATE TABLE (name, columns, constraints); not CREATE TABLE AS.
-pub(crate) fn create_table(create: &CreateTable, resolver: &Resolver<'_>) -> Result<NewTable, SqlError> {
-    if create.temporary {
-        return Err(SqlError::unsupported("CREATE TEMPORARY TABLE"));
-    }
+pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String, resolver: &Resolver<'_>) -> Result<NewTable, SqlError> {
     for (given, what) in [
         (create.like.is_some(), "CREATE TABLE LIKE"),
         (create.partition_by.is_some() || create.partition_of.is_some(), "partitioning"),
@@ -35,9 +32,7 @@ pub(crate) fn create_table(create: &CreateTable, resolver: &Resolver<'_>) -> Res
             return Err(SqlError::unsupported(what));
         }
     }
-    let (schema, name) = split(&create.name)?;
-    let schema = resolver.target_schema(schema.as_deref())?;
-    let mut builder = TableBuilder::new(schema.id, name, resolver);
+    let mut builder = TableBuilder::new(schema, name, resolver);
     for column in &create.columns {
         builder.column(column)?;
     }
@@ -115,8 +110,16 @@ impl<'a> TableBuilder<'a> {
                 ColumnOption::Unique(_) => self.unique(declared, vec![id]),
                 ColumnOption::Check(check) => self.check(declared.or(check.name.as_ref().map(fold)), &check.expr),
                 ColumnOption::ForeignKey(key) => self.foreign_keys.push((declared.or(key.name.as_ref().map(fold)), vec![id], key.clone())),
-                ColumnOption::Generated { generation_expr: Some(_), .. } => {
-                    return Err(SqlError::unsupported(format!("column \"{name}\": GENERATED ALWAYS AS (…) STORED")));
+                ColumnOption::Generated { generation_expr: Some(expr), generation_expr_mode, .. } => {
+                    if !matches!(generation_expr_mode, Some(GeneratedExpressionMode::Stored)) {
+                        return Err(SqlError::unsupported("a generated column that is not STORED"));
+                    }
+                    let column = self.column_mut(id)?;
+                    if column.default.is_some() {
+                        let message = format!("both default and generation expression specified for column \"{name}\" of table");
+                        return Err(SqlError::syntax(format!("{message} \"{}\"", self.def.name)));
+                    }
+                    column.generated = Some(Generated::Stored(expr.to_string()));
                 }
                 ColumnOption::Generated { generated_as, sequence_options, generation_expr: None, .. } => {
                     let options = SequenceOptions::of_ast(sequence_options.as_deref().unwrap_or_default())?;

@@ -9,9 +9,10 @@ use arrow::datatypes::DataType;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use datafusion::sql::sqlparser::ast::OnCommit;
 use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
 use quire_types::{
-    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SegmentMeta, SequenceDef, TableDef, TableId,
+    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta, SequenceDef, TableDef, TableId,
     TableRead, TableWrite, TxnId, View,
 };
 use roaring::RoaringTreemap;
@@ -24,6 +25,7 @@ use crate::pile::Pile;
 use crate::reads::Reads;
 use crate::sequences::OwnSequences;
 use crate::source::widen;
+use crate::temp::{TEMP_SCHEMA, TempObjects, is_temporary};
 
 /// Keys that a commit names one by one; more, and it claims the whole table (`all_keys`). 64 Ki hashes are 1 MiB of log.
 pub(crate) const KEYS_MAX: usize = 65_536;
@@ -49,6 +51,8 @@ pub(crate) struct Transaction {
     locks: Vec<Arc<Lock>>,
     /// What it read, when it is SERIALIZABLE.
     reads: Arc<Reads>,
+    /// What becomes of temporary tables when it commits.
+    on_commit: BTreeMap<TableId, OnCommit>,
 }
 
 /// What the transaction does to one table.
@@ -84,7 +88,52 @@ impl Transaction {
             write_snapshot: None,
             locks: vec![],
             reads: Arc::default(),
+            on_commit: BTreeMap::new(),
         }
+    }
+
+    /// With the session's temporary tables.
+    pub(crate) fn with_temp(mut self, temp: &TempObjects) -> Transaction {
+        if temp.schema.is_some() {
+            temp.add_to(Arc::make_mut(&mut self.catalog));
+            self.writes.extend(temp.rows.iter().map(|(id, write)| (*id, write.clone())));
+            self.on_commit = temp.on_commit.clone();
+        }
+        self
+    }
+
+    /// What the session is to keep of temporary tables, once the transaction has committed.
+    pub(crate) fn temp(&self) -> TempObjects {
+        let mut temp = TempObjects::of(&self.catalog);
+        if temp.schema.is_some() {
+            temp.rows = self.writes.iter().filter(|(id, _)| temp.tables.contains_key(id)).map(|(id, write)| (*id, write.clone())).collect();
+            temp.on_commit = self.on_commit.clone();
+        }
+        temp.committed()
+    }
+
+    /// The schema of temporary tables, made when there is none.
+    pub(crate) fn temp_schema(&mut self, backend_pid: i32) -> Arc<SchemaDef> {
+        let new = || Arc::new(SchemaDef { id: TEMP_SCHEMA, name: format!("pg_temp_{backend_pid}") });
+        Arc::make_mut(&mut self.catalog).schemas.entry(TEMP_SCHEMA).or_insert_with(new).clone()
+    }
+
+    /// ON COMMIT of a temporary table.
+    pub(crate) fn on_commit(&mut self, table: TableId, what: OnCommit) {
+        self.on_commit.insert(table, what);
+    }
+
+    /// DISCARD TEMP.
+    pub(crate) fn discard_temp(&mut self) {
+        let temp = TempObjects::of(&self.catalog);
+        let catalog = Arc::make_mut(&mut self.catalog);
+        catalog.tables.retain(|id, _| !temp.tables.contains_key(id));
+        catalog.sequences.retain(|id, _| !temp.sequences.contains_key(id));
+        self.writes.retain(|id, _| !temp.tables.contains_key(id));
+    }
+
+    fn is_temp(&self, table: TableId) -> bool {
+        self.catalog.tables.get(&table).is_some_and(|table| table.schema == TEMP_SCHEMA)
     }
 
     /// READ COMMITTED: the next statement sees what has been committed since. 40001 when a table that the transaction has written to was
@@ -92,6 +141,7 @@ impl Transaction {
     pub(crate) fn refresh(&mut self, view: Arc<View>) -> Result<(), SqlError> {
         let mut catalog = view.catalog.as_ref().clone();
         self.changes.iter().for_each(|change| catalog.apply(change));
+        TempObjects::of(&self.catalog).add_to(&mut catalog);
         let altered = self.writes.iter().find(|(id, write)| catalog.tables.get(id).is_none_or(|table| table.version != write.version));
         if let Some((id, _)) = altered {
             let old = self.catalog.clone();
@@ -129,7 +179,8 @@ impl Transaction {
 
     /// True when there is something to commit.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || self.writes.values().any(|write| !write.is_empty()) || self.locks.iter().any(|lock| !lock.is_empty())
+        let writes = self.writes.iter().any(|(id, write)| !write.is_empty() && !self.is_temp(*id));
+        !self.changes.is_empty() || writes || self.locks.iter().any(|lock| !lock.is_empty())
     }
 
     pub(crate) fn check_writable(&self, what: &str) -> Result<(), SqlError> {
@@ -141,6 +192,14 @@ impl Transaction {
 
     /// Records a catalog change that was found valid against [`Transaction::catalog`].
     pub(crate) fn change(&mut self, what: &str, change: CatalogChange) -> Result<(), SqlError> {
+        if is_temporary(&change, &self.catalog) {
+            if let CatalogChange::DropTable { id, .. } = &change {
+                self.writes.remove(id);
+                self.on_commit.remove(id);
+            }
+            Arc::make_mut(&mut self.catalog).apply(&change);
+            return Ok(());
+        }
         self.check_writable(what)?;
         self.write_snapshot.get_or_insert(self.view.lsn);
         if let CatalogChange::DropTable { id, .. } = &change {
@@ -166,8 +225,10 @@ impl Transaction {
 
     /// The pending write of a table, made when there is none.
     pub(crate) fn write(&mut self, what: &str, table: TableId, version: u64) -> Result<&mut PendingWrite, SqlError> {
-        self.check_writable(what)?;
-        self.write_snapshot.get_or_insert(self.view.lsn);
+        if !self.is_temp(table) {
+            self.check_writable(what)?;
+            self.write_snapshot.get_or_insert(self.view.lsn);
+        }
         Ok(self.writes.entry(table).or_insert_with(|| PendingWrite { version, ..PendingWrite::default() }))
     }
 
@@ -251,7 +312,9 @@ impl Transaction {
         if let Some(certified) = self.certified_reads() {
             certified.add_to(&mut reads);
         }
-        let writes = self.writes.into_iter().filter(|(_, write)| !write.is_empty()).map(|(table, write)| write.into_write(table));
+        let catalog = self.catalog;
+        let is_temp = |id: &TableId| catalog.tables.get(id).is_some_and(|table| table.schema == TEMP_SCHEMA);
+        let writes = self.writes.into_iter().filter(|(id, write)| !write.is_empty() && !is_temp(id)).map(|(table, write)| write.into_write(table));
         Ok(Commit {
             txn_id: self.id,
             snapshot: self.write_snapshot.unwrap_or(self.view.lsn),

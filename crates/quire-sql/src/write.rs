@@ -19,6 +19,7 @@ use crate::foreign_keys::KeyEffects;
 use crate::keys::UniqueKey;
 use crate::reads::ReadsOf;
 use crate::source::PageColumns;
+use crate::temp::TEMP_SCHEMA;
 use crate::txn::{KEYS_MAX, PendingWrite};
 use crate::values;
 
@@ -111,9 +112,10 @@ impl TableWriter {
         self
     }
 
-    /// The statement deletes rows, by the ids that a scan of the transaction's scope gave; how many of them it had not deleted before.
+    /// The statement deletes rows, by the ids that a scan of the transaction's scope gave; how many of them it had not deleted before,
+    /// in another of its parts either.
     pub(crate) fn delete(&mut self, ids: impl IntoIterator<Item = u64>) -> u64 {
-        ids.into_iter().filter(|id| self.gone.insert(*id)).count() as u64
+        ids.into_iter().filter(|id| !self.write.deleted.contains(*id) && self.gone.insert(*id)).count() as u64
     }
 
     /// Takes rows in the table's schema. Waits while an earlier segment is being written.
@@ -130,7 +132,7 @@ impl TableWriter {
         self.waiting_rows += rows.num_rows();
         self.waiting_bytes += rows.get_array_memory_size();
         self.waiting.push(rows);
-        while self.waiting_rows >= SEGMENT_ROWS || self.waiting_bytes >= SEGMENT_BYTES_MAX {
+        while (self.waiting_rows >= SEGMENT_ROWS || self.waiting_bytes >= SEGMENT_BYTES_MAX) && !self.is_temporary() {
             self.write_segment().await?;
         }
         Ok(())
@@ -144,8 +146,9 @@ impl TableWriter {
 
     /// Checks and keeps what is left; the transaction's pending write, the rows taken, and what is left to foreign keys.
     pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64, KeyEffects), SqlError> {
-        let small =
-            self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
+        let small = self.is_temporary()
+            || self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX
+                && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
         while self.waiting_rows > 0 && !small {
             self.write_segment().await?;
         }
@@ -301,8 +304,16 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Of a temporary table, whose rows stay in memory and which nobody else writes.
+    fn is_temporary(&self) -> bool {
+        self.target.table.schema == TEMP_SCHEMA
+    }
+
     /// Claims the keys in the commit: one by one while they are few.
     fn claim(&mut self, index: usize, keys: &RecordBatch) -> Result<(), SqlError> {
+        if self.is_temporary() {
+            return Ok(());
+        }
         if self.write.all_keys || self.write.keys.len() + keys.num_rows() > KEYS_MAX {
             self.write.all_keys = true;
             self.write.keys.clear();

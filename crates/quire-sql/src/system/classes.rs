@@ -9,6 +9,7 @@ use super::oids::{default_oid, index_oid, row_type_oid};
 use super::relations::{self, Relation};
 use super::rows::{Row, count, int, oid, text, truth};
 use super::{INFORMATION_SCHEMA, OWNER, PG_CATALOG, Seen, sequences, types};
+use crate::temp::TEMP_SCHEMA;
 use crate::values;
 
 /// Access methods, by their oids in `pg_am`.
@@ -28,7 +29,7 @@ fn class(id: i64, name: &str, schema: SchemaId, kind: &str, columns: usize) -> R
         ("relnamespace", oid(schema.0)),
         ("relowner", oid(OWNER)),
         ("relkind", text(kind)),
-        ("relpersistence", text("p")),
+        ("relpersistence", text(if schema == TEMP_SCHEMA { "t" } else { "p" })),
         ("relreplident", text("n")),
         ("relispopulated", truth(true)),
         ("relnatts", count(columns)),

@@ -7,6 +7,7 @@ use super::rows::{Row, count, int, text};
 use super::{Seen, deparse, sequences, viewdef};
 use crate::catalog::DATABASE;
 use crate::engine::SUPERUSER;
+use crate::temp::TEMP_SCHEMA;
 use crate::values;
 
 /// Bytes that a text without a length may have, by the standard's count.
@@ -87,7 +88,8 @@ fn column_grants(catalog: &Catalog) -> Vec<Row> {
 }
 
 fn tables(catalog: &Catalog) -> Vec<Row> {
-    let tables = catalog.tables.values().map(|t| (t.schema, t.name.as_str(), "BASE TABLE", "YES"));
+    let kind = |schema: SchemaId| if schema == TEMP_SCHEMA { "LOCAL TEMPORARY" } else { "BASE TABLE" };
+    let tables = catalog.tables.values().map(|t| (t.schema, t.name.as_str(), kind(t.schema), "YES"));
     let views = catalog.views.values().map(|v| (v.schema, v.name.as_str(), "VIEW", "NO"));
     let rows = tables.chain(views).map(|(schema, name, kind, insertable)| {
         let mut row = relation(catalog, schema, name);

@@ -28,6 +28,10 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// Batches in one read.
 const BATCHES_MAX: usize = 65_536;
 
+/// Rows that go along with a snapshot: of a batch at most, and of a snapshot. More is worth a request of its own.
+const ROWS_BYTES_MAX: u64 = 8 << 10;
+const SNAPSHOT_ROWS_BYTES_MAX: u64 = 128 << 10;
+
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The log's service.
@@ -60,6 +64,27 @@ impl StorageService {
         self.replica.linearize().await.map_err(propose_status)?;
         let since = self.replica.published().since(&request.log_id, Lsn(request.known_lsn));
         since.ok_or_else(|| Status::unavailable("the log is being set up"))
+    }
+
+    /// The rows that a snapshot's reader will want next, while they are few: those of the commits since its last one.
+    fn rows_along(&self, since: &Since) -> Vec<v1::SnapshotRows> {
+        if since.full {
+            return vec![];
+        }
+        let mut left = SNAPSHOT_ROWS_BYTES_MAX;
+        let mut along = vec![];
+        for change in since.changes.iter().flat_map(|changes| changes.iter()) {
+            let Change::DeltaAdded { table, delta } = change else { continue };
+            if delta.bytes > ROWS_BYTES_MAX.min(left) {
+                continue;
+            }
+            // What cannot be read here is asked for, and said to be so, by whoever needs it.
+            if let Ok(Some(rows)) = self.replica.delta(*table, delta.first) {
+                left -= delta.bytes;
+                along.push(v1::SnapshotRows { table: table.0, first: delta.first.0, rows });
+            }
+        }
+        along
     }
 
     async fn look_up(&self, request: v1::TransactionOutcomeRequest) -> Result<Option<Outcome>, Status> {
@@ -141,7 +166,8 @@ impl v1::storage_server::Storage for StorageService {
             Err(status) => tracing::debug!(rpc = "snapshot", known_lsn, milliseconds, outcome = ?status.code()),
         }
         let since = result?;
-        Ok(Response::new(Box::pin(futures::stream::iter(parts(since).map(Ok)))))
+        let rows = self.rows_along(&since);
+        Ok(Response::new(Box::pin(futures::stream::iter(parts(since, rows).map(Ok)))))
     }
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitReply>, Status> {
@@ -195,13 +221,14 @@ impl v1::storage_server::Storage for StorageService {
 }
 
 /// Cuts what happened into messages; at least one, for the LSN.
-fn parts(since: Since) -> impl Iterator<Item = v1::SnapshotReply> + Send {
+fn parts(since: Since, rows: Vec<v1::SnapshotRows>) -> impl Iterator<Item = v1::SnapshotReply> + Send {
     let Since { log_name, lsn, full, changes } = since;
     let part = move |changes: &[Change]| v1::SnapshotReply {
         log_id: log_name.clone(),
         lsn: lsn.0,
         full,
         changes: changes.iter().map(Into::into).collect(),
+        rows: vec![],
     };
     let mut parts: Vec<v1::SnapshotReply> = vec![];
     for group in &changes {
@@ -214,6 +241,9 @@ fn parts(since: Since) -> impl Iterator<Item = v1::SnapshotReply> + Send {
     }
     if parts.is_empty() {
         parts.push(part(&[]));
+    }
+    if let Some(last) = parts.last_mut() {
+        last.rows = rows;
     }
     parts.into_iter()
 }
