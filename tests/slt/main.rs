@@ -65,10 +65,12 @@ files! {
     functions_numbers,
     functions_strings,
     functions_text,
+    generated_columns,
     information_schema,
     insert,
     insert_conflict,
     locking,
+    merge,
     point_statements,
     psql_commands,
     savepoints,
@@ -80,6 +82,7 @@ files! {
     select_windows,
     sequences,
     settings,
+    temp_tables,
     transactions,
     types_boolean,
     types_bytea,
@@ -93,6 +96,7 @@ files! {
     types_uuid_json,
     update_delete,
     views,
+    with_changes,
 }
 
 #[test]

@@ -154,8 +154,7 @@ async fn ask(node: &Node, known: Option<&Known>) -> Result<Answer, Status> {
     let mut parts = clock::timeout(PART_TIMEOUT, client.snapshot(request)).await.map_err(late)??.into_inner();
     let mut answer: Option<Answer> = None;
     while let Some(part) = clock::timeout(PART_TIMEOUT, parts.message()).await.map_err(late)?? {
-        let answer =
-            answer.get_or_insert_with(|| Answer {
+        let answer = answer.get_or_insert_with(|| Answer {
             log_id: part.log_id.clone(),
             lsn: Lsn(part.lsn),
             full: part.full,

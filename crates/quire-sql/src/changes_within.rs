@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::MemTable;
-use datafusion::sql::sqlparser::ast::{
-    Cte, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, WildcardAdditionalOptions, With,
-};
+use datafusion::sql::sqlparser::ast::{Cte, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, WildcardAdditionalOptions, With};
 use quire_types::{TableDef, TableId};
 
 use crate::catalog::{DATABASE, RETURNING_SCHEMA};
@@ -53,7 +51,8 @@ impl Session {
         let mut rest = query;
         let mut with = rest.with.take();
         let mut plain: Vec<Cte> = vec![];
-        for mut part in with.iter_mut().flat_map(|with| std::mem::take(&mut with.cte_tables)) {
+        let parts = with.as_mut().map(|with| std::mem::take(&mut with.cte_tables)).unwrap_or_default();
+        for mut part in parts {
             if let Some(change) = change_of(&part.query).cloned() {
                 self.note_changed(&change, &scope.own, &mut changed)?;
                 let before = with_of(with.as_ref(), &plain);
@@ -91,7 +90,8 @@ impl Session {
         let mut with = query.with.take();
         let mut plain: Vec<Cte> = vec![];
         let mut changes = vec![];
-        for mut part in with.iter_mut().flat_map(|with| std::mem::take(&mut with.cte_tables)) {
+        let parts = with.as_mut().map(|with| std::mem::take(&mut with.cte_tables)).unwrap_or_default();
+        for mut part in parts {
             if let Some(change) = change_of(&part.query).cloned() {
                 let before = with_of(with.as_ref(), &plain);
                 changes.push(Change { statement: change.clone(), with: before.clone() });
@@ -117,7 +117,7 @@ impl Session {
 
     /// The columns of such a query's result.
     pub(crate) async fn columns_within(&self, query: &Query) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
-        let outline = self.outline(query.clone()).await?;
+        let outline = Box::pin(self.outline(query.clone())).await?;
         let columns = match (outline.main, outline.changes.into_iter().last()) {
             (Some(main), _) => Some(query::plan(&self.context, main).await?.columns),
             (None, Some(change)) => match self.returning_of(change.statement, change.with)? {

@@ -9,8 +9,8 @@ use futures::stream::{self, StreamExt};
 use quire_types::{SqlType, TableDef};
 
 use crate::copy::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
-use crate::insert::column_positions;
 use crate::generated::stored_expression;
+use crate::insert::column_positions;
 use crate::names::{Resolver, fold, split};
 use crate::syntax::HEADER_MATCH;
 use crate::txn::Transaction;

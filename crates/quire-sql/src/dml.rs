@@ -54,11 +54,7 @@ impl RowChange {
         Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None })
     }
 
-    /// The table's name, for EXPLAIN.
-    pub(crate) fn table_name(&self) -> &str {
-        &self.table.name
-    }
-
+    /// The table that changes.
     pub(crate) fn table(&self) -> &Arc<TableDef> {
         &self.table
     }

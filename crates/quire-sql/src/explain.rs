@@ -37,11 +37,14 @@ pub(crate) async fn explain(session: &mut Session, statement: Statement, transac
         Some(AnalyzeFormatKind::Keyword(format) | AnalyzeFormatKind::Assignment(format)) => format != AnalyzeFormat::TEXT,
         None => false,
     };
-    if format || options.iter().any(|o| o.name.value.eq_ignore_ascii_case("format") && o.arg.as_ref().is_some_and(|a| other_format(&a.to_string()))) {
+    if format
+        || options
+            .iter()
+            .any(|o| o.name.value.eq_ignore_ascii_case("format") && o.arg.as_ref().is_some_and(|a| other_format(&a.to_string())))
+    {
         return Err(SqlError::unsupported("EXPLAIN in a format other than TEXT"));
     }
-    let asked =
-        Asked { analyze: analyze || option_is_on(&options, "analyze"), verbose: verbose || option_is_on(&options, "verbose") };
+    let asked = Asked { analyze: analyze || option_is_on(&options, "analyze"), verbose: verbose || option_is_on(&options, "verbose") };
     let mut lines = Box::pin(session.explained(*statement, &asked, transaction)).await?;
     lines.iter_mut().for_each(|line| *line = unmarked(line));
     text_rows(columns(), vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
@@ -52,12 +55,12 @@ impl Session {
         match statement {
             Statement::Query(query) if !changes_within(&query).is_empty() => match asked.analyze {
                 true => self.analyzed_within(*query, asked, transaction).await,
-                false => self.explained_within(*query, asked).await,
+                false => Box::pin(self.explained_within(*query, asked)).await,
             },
             Statement::Query(_) => self.explained_query(statement, asked).await,
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => match asked.analyze {
                 true => self.analyzed_change(statement, asked, transaction).await,
-                false => self.explained_change(statement, None, asked).await,
+                false => Box::pin(self.explained_change(statement, None, asked)).await,
             },
             Statement::Execute { name: Some(name), parameters, .. } => {
                 let statement = self.executed(&name, parameters)?;
@@ -145,10 +148,10 @@ impl Session {
     }
 
     async fn explained_within(&self, query: Query, asked: &Asked) -> Result<Vec<String>, SqlError> {
-        let outline = self.outline(query).await?;
+        let outline = Box::pin(self.outline(query)).await?;
         let mut lines = vec![];
         for change in outline.changes {
-            lines.extend(self.explained_change(change.statement, change.with, asked).await?);
+            lines.extend(Box::pin(self.explained_change(change.statement, change.with, asked)).await?);
         }
         if let Some(main) = outline.main {
             lines.extend(self.explained_query(main, asked).await?);

@@ -8,7 +8,8 @@ use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, With, visit_expressions,
+    Expr, Ident, Insert, ObjectName, OnInsert, SelectItem, SetExpr, Statement, TableObject, UnaryOperator, Value, Values, With,
+    visit_expressions,
 };
 use futures::StreamExt;
 use quire_types::{ColumnDef, ConstraintKind, Generated, SqlType, TableDef};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
-use arrow::compute::{SortOptions, take};
 use arrow::compute::kernels::cmp;
+use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use quire_scan::{ColumnSource, OWN_BATCH_ROWS, OwnRows};

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::StreamExt;
 use quire_types::{ROW_ID_FIELD, TableDef};
 
-use crate::dml::{ChangedColumns, Target, assigned, query_of, select_of, table_rows};
+use crate::dml::{ChangedColumns, assigned, query_of, select_of, table_rows};
 use crate::errors::datafusion_error;
 use crate::generated::{Overriding, check_insert};
 use crate::insert::{fill_default, named_columns};
@@ -41,11 +41,7 @@ pub(crate) struct MergePlan {
 }
 
 impl MergePlan {
-    /// The table's name, for EXPLAIN.
-    pub(crate) fn table_name(&self) -> &str {
-        &self.table.name
-    }
-
+    /// The table that changes.
     pub(crate) fn table(&self) -> &Arc<TableDef> {
         &self.table
     }
@@ -104,7 +100,9 @@ impl Session {
             MergeAction::Insert(insert) if is_marked(&insert, MERGE_DEFAULTS) => Ok((Action::Insert { targets: vec![], at }, vec![])),
             MergeAction::Insert(insert) => {
                 let mut targets = named_columns(table, &insert.columns)?;
-                let MergeInsertKind::Values(mut rows) = insert.kind else { return Err(SqlError::syntax("syntax error at or near \"ROW\"")) };
+                let MergeInsertKind::Values(mut rows) = insert.kind else {
+                    return Err(SqlError::syntax("syntax error at or near \"ROW\""));
+                };
                 let Some(given) = rows.rows.first().map(|row| row.len()) else { return Err(SqlError::syntax("VALUES has no row")) };
                 if given > targets.len() {
                     return Err(SqlError::syntax("INSERT has more expressions than target columns"));

@@ -207,7 +207,7 @@ impl Session {
         Ok(match statement {
             Statement::Query(query) if !changes_within(query).is_empty() => {
                 let Statement::Query(query) = bind::with_nulls(statement.clone(), parameters) else { return Ok(None) };
-                self.columns_within(&query).await?
+                Box::pin(self.columns_within(&query)).await?
             }
             Statement::Query(_) => {
                 let nulls = bind::with_nulls(statement.clone(), parameters);

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::names::Resolver;
 use crate::session::Block;
+use crate::temp::TempObjects;
 use crate::txn::Transaction;
 use crate::{Response, Session, SqlError, show};
 

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use datafusion::sql::sqlparser::ast::OnCommit;
 use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
 use quire_types::{
-    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta, SequenceDef, TableDef, TableId,
-    TableRead, TableWrite, TxnId, View,
+    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta, SequenceDef,
+    TableDef, TableId, TableRead, TableWrite, TxnId, View,
 };
 use roaring::RoaringTreemap;
 
@@ -314,7 +314,8 @@ impl Transaction {
         }
         let catalog = self.catalog;
         let is_temp = |id: &TableId| catalog.tables.get(id).is_some_and(|table| table.schema == TEMP_SCHEMA);
-        let writes = self.writes.into_iter().filter(|(id, write)| !write.is_empty() && !is_temp(id)).map(|(table, write)| write.into_write(table));
+        let writes =
+            self.writes.into_iter().filter(|(id, write)| !write.is_empty() && !is_temp(id)).map(|(table, write)| write.into_write(table));
         Ok(Commit {
             txn_id: self.id,
             snapshot: self.write_snapshot.unwrap_or(self.view.lsn),

@@ -62,7 +62,8 @@ impl Session {
     pub(crate) async fn returned(&self, returning: Returning, rows: Vec<RecordBatch>) -> Result<MemTable, SqlError> {
         let planned = self.plan_returning(returning, rows).await?;
         let (_, mut stream) = query::start(&self.context, &planned.plan).await?;
-        let fields = stream.schema().fields().iter().zip(planned.columns.iter()).map(|(field, column)| renamed(field, &column.name));
+        let given = stream.schema();
+        let fields = given.fields().iter().zip(planned.columns.iter()).map(|(field, column)| renamed(field, &column.name));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let mut batches = vec![];
         while let Some(batch) = stream.next().await {

@@ -213,7 +213,13 @@ impl v1::storage_server::Storage for Service {
                 .map(|lsn| {
                     let schema = SchemaDef { id: SchemaId(1000 + lsn as u32), name: format!("s{lsn}") };
                     let change = Change::Catalog(CatalogChange::CreateSchema(schema));
-                    Ok(v1::SnapshotReply { log_id: state.log_id.clone(), lsn: state.lsn, full, changes: vec![v1::Change::from(&change)], rows: vec![] })
+                    Ok(v1::SnapshotReply {
+                        log_id: state.log_id.clone(),
+                        lsn: state.lsn,
+                        full,
+                        changes: vec![v1::Change::from(&change)],
+                        rows: vec![],
+                    })
                 })
                 .collect()
         };
