@@ -143,7 +143,7 @@ impl Names<'_> {
         let found = match &schema {
             Some(schema) if schema == "pg_catalog" || schema == "information_schema" => schema.clone(),
             Some(schema) => {
-                if self.catalog.schema_by_name(schema).is_none_or(|s| !self.catalog.name_taken(s.id, &relation)) {
+                if self.catalog.schema_by_name(schema).is_none_or(|s| !self.catalog.has_relation(s.id, &relation)) {
                     return Err(missing_relation(name).at_span(name.span()));
                 }
                 schema.clone()
@@ -154,7 +154,7 @@ impl Names<'_> {
                 let holds = |schema: &&String| match schema.as_str() {
                     "pg_catalog" => (self.is_system)(&relation),
                     "information_schema" => crate::system::in_information_schema(&relation),
-                    name => self.catalog.schema_by_name(name).is_some_and(|s| self.catalog.name_taken(s.id, &relation)),
+                    name => self.catalog.schema_by_name(name).is_some_and(|s| self.catalog.has_relation(s.id, &relation)),
                 };
                 let found = self.path.iter().find(holds).cloned();
                 found.ok_or_else(|| missing_relation(name).at_span(name.span()))?
