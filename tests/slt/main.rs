@@ -65,6 +65,7 @@ files! {
     functions_numbers,
     functions_strings,
     functions_text,
+    indexes,
     information_schema,
     insert,
     insert_conflict,

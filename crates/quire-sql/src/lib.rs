@@ -23,6 +23,7 @@ pub use work::Work;
 mod settings;
 
 mod syntax;
+mod syntax_define;
 mod syntax_sequence;
 mod system_query;
 
@@ -52,6 +53,7 @@ mod alteration;
 mod copy_table;
 mod ddl;
 mod define;
+mod define_index;
 mod define_sequence;
 mod depend;
 mod direct;
