@@ -54,6 +54,7 @@ macro_rules! files {
 files! {
     alter_table,
     catalog_tools,
+    comments,
     constraints,
     create_table,
     errors,

@@ -50,6 +50,7 @@ mod window_names;
 mod alter;
 mod alter_rows;
 mod alteration;
+mod comment;
 mod copy_table;
 mod ddl;
 mod define;

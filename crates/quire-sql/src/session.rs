@@ -396,6 +396,9 @@ impl Session {
             Statement::AlterIndex { name, operation: AlterIndexOperation::RenameIndex { index_name } } => {
                 self.alter_index(&name, &index_name, transaction)
             }
+            Statement::Comment { object_type, object_name, comment, if_exists: false } => {
+                self.comment_on(object_type, &object_name, comment, transaction)
+            }
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
             Statement::Vacuum(vacuum) => self.vacuum(vacuum.table_name.as_ref()),
