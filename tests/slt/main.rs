@@ -54,6 +54,7 @@ macro_rules! files {
 files! {
     alter_table,
     catalog_tools,
+    comments,
     constraints,
     create_table,
     errors,
@@ -66,6 +67,7 @@ files! {
     functions_strings,
     functions_text,
     generated_columns,
+    indexes,
     information_schema,
     insert,
     insert_conflict,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quire_types::{Catalog, CatalogChange, Commit, KeyAssert, Outcome, RowId, RowIds, SchemaId, TableId, TableView, TableWrite};
+use quire_types::{Catalog, CatalogChange, Commit, KeyAssert, Outcome, RowId, RowIds, SchemaId, TableDef, TableId, TableView, TableWrite};
 
 use crate::State;
 use crate::window::{Key, claim, read_claim};
@@ -156,6 +156,12 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
         }
         if catalog.name_taken(schema, name) { conflict(format!("relation \"{name}\" already exists")) } else { None }
     };
+    // Indexes have names of relations, those of constraints too.
+    let index_objection = |table: &TableDef| {
+        let taken = |name: &str| name == table.name || catalog.name_taken_beside(table.id, table.schema, name);
+        let (_, name, _) = table.indexes().find(|(_, name, _)| taken(name))?;
+        conflict(format!("relation \"{name}\" already exists"))
+    };
     match change {
         CatalogChange::CreateSchema(schema) => {
             if catalog.schemas.contains_key(&schema.id) || catalog.schema_by_name(&schema.name).is_some() {
@@ -179,12 +185,13 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
             if id_taken(&table.id) || catalog.name_taken(table.schema, &table.name) {
                 return conflict(format!("relation \"{}\" already exists", table.name));
             }
-            None
+            index_objection(table)
         }
         CatalogChange::ReplaceTable(table) => match catalog.tables.get(&table.id) {
             Some(old) if old.version + 1 == table.version => {
                 let renamed = old.name != table.name || old.schema != table.schema;
-                if renamed { name_objection(table.schema, &table.name) } else { None }
+                let objection = if renamed { name_objection(table.schema, &table.name) } else { None };
+                objection.or_else(|| index_objection(table))
             }
             _ => Some(Outcome::SchemaConflict { table: table.id }),
         },
@@ -232,5 +239,9 @@ fn catalog_objection(catalog: &Catalog, change: &CatalogChange) -> Option<Outcom
                 conflict(format!("sequence {id} does not exist"))
             }
         }
+        CatalogChange::SetComment { target, .. } if !catalog.has(target) => {
+            conflict("what a comment is about does not exist any more".to_string())
+        }
+        CatalogChange::SetComment { .. } => None,
     }
 }

@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert, LogEntry, Lsn,
-    Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition,
-    SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
+    CatalogChange, Change, ColumnDef, ColumnId, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert,
+    LogEntry, Lsn, Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef,
+    SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
 };
 
 use crate::State;
@@ -274,6 +274,98 @@ fn a_foreign_key_is_never_without_its_table() {
     check(&[commit(2, 1, child(), vec![]), commit(3, 1, without(), vec![])], &format!("Committed(Lsn(2)), {lost}"));
     let both = [drop(), vec![CatalogChange::DropTable { id: TableId(16_401), version: 1 }]].concat();
     check(&[commit(2, 1, child(), vec![]), commit(3, 2, both, vec![])], "Committed(Lsn(2)), Committed(Lsn(3))");
+}
+
+/// T with one index more.
+fn with_index(version: u64, name: &str, unique: bool) -> TableDef {
+    let mut def = TableDef { version, ..table(T, "t") };
+    def.constraints.push(ConstraintDef { name: name.into(), kind: ConstraintKind::Index { columns: vec![ColumnId(1)], unique } });
+    def
+}
+
+#[test]
+fn an_index_has_a_name_that_nothing_else_has() {
+    let replace = |txn, snapshot, def| commit(txn, snapshot, vec![CatalogChange::ReplaceTable(def)], vec![]);
+    let other = |txn, name: &str| commit(txn, 1, vec![CatalogChange::CreateTable(table(TableId(16_401), name))], vec![]);
+    let taken = |name: &str| format!("CatalogConflict(\"relation \\\"{name}\\\" already exists\")");
+    let indexed = || replace(2, 1, with_index(2, "by_a", false));
+    check(&[indexed(), other(3, "by_a")], &format!("Committed(Lsn(2)), {}", taken("by_a")));
+    check(&[other(2, "t_pkey")], &taken("t_pkey"));
+    check(&[other(2, "by_a"), replace(3, 1, with_index(2, "by_a", false))], &format!("Committed(Lsn(2)), {}", taken("by_a")));
+    check(&[replace(2, 1, with_index(2, "t", false))], &taken("t"));
+    // The table's own index is not in its way, under the name that it had or any other.
+    let (kept, renamed) = (replace(3, 2, with_index(3, "by_a", true)), replace(4, 3, with_index(4, "by_b", true)));
+    check(&[indexed(), kept, renamed, other(5, "by_a")], "Committed(Lsn(2)), Committed(Lsn(3)), Committed(Lsn(4)), Committed(Lsn(5))");
+    // Two tables that take the same name for a key.
+    let mut same = table(TableId(16_402), "s");
+    same.constraints[0].name = "t_pkey".into();
+    check(&[commit(2, 1, vec![CatalogChange::CreateTable(same)], vec![])], &taken("t_pkey"));
+}
+
+#[test]
+fn a_foreign_key_may_point_at_a_unique_index_and_at_no_other() {
+    let child = |txn| {
+        let mut child = table(TableId(16_401), "child");
+        child.constraints[0] = ConstraintDef {
+            name: "child_a_fkey".into(),
+            kind: ConstraintKind::ForeignKey {
+                columns: vec![ColumnId(1)],
+                references: T,
+                referenced: vec![ColumnId(1)],
+                on_delete: ReferentialAction::NoAction,
+                on_update: ReferentialAction::NoAction,
+            },
+        };
+        commit(txn, 1, vec![CatalogChange::CreateTable(child)], vec![])
+    };
+    let replace = |txn, def| commit(txn, 1, vec![CatalogChange::ReplaceTable(def)], vec![]);
+    let only_index = |version, unique| {
+        let mut def = with_index(version, "by_a", unique);
+        def.constraints.remove(0);
+        def
+    };
+    let lost = "CatalogConflict(\"the table or key that constraint \\\"child_a_fkey\\\" on table \\\"child\\\" references is gone\")";
+    check(&[replace(2, only_index(2, true)), child(3)], "Committed(Lsn(2)), Committed(Lsn(3))");
+    check(&[replace(2, only_index(2, false)), child(3)], &format!("Committed(Lsn(2)), {lost}"));
+    check(
+        &[replace(2, only_index(2, true)), child(3), replace(4, only_index(3, false))],
+        &format!("Committed(Lsn(2)), Committed(Lsn(3)), {lost}"),
+    );
+}
+
+#[test]
+fn a_comment_lives_as_long_as_what_it_is_about() {
+    let mut state = State::new();
+    state.apply(create(1, 0, "t"));
+    let said = |target, text: Option<&str>| CatalogChange::SetComment { target, text: text.map(Into::into) };
+    let named = |name: &str| name.to_string();
+    let targets = [
+        CommentTarget::Database,
+        CommentTarget::Schema(SchemaId(2200)),
+        CommentTarget::Relation(T),
+        CommentTarget::Column(T, ColumnId(1)),
+        CommentTarget::Constraint(T, named("t_pkey")),
+        CommentTarget::Index(T, named("by_a")),
+    ];
+    let mut catalog = vec![CatalogChange::ReplaceTable(with_index(2, "by_a", false))];
+    catalog.extend(targets.iter().map(|target| said(target.clone(), Some("so"))));
+    assert_eq!(state.apply(commit(2, 1, catalog, vec![])).outcome, Outcome::Committed(Lsn(2)));
+    assert_eq!(state.view().catalog.comments.keys().cloned().collect::<Vec<_>>(), targets);
+    let mut loaded = View::default();
+    loaded.apply(state.view().lsn, &state.view().dump());
+    assert_eq!(&loaded, state.view());
+    // By another name the index is another to a comment; of what is left, one is taken away.
+    let change = vec![CatalogChange::ReplaceTable(with_index(3, "by_b", false)), said(CommentTarget::Relation(T), None)];
+    assert_eq!(state.apply(commit(3, 2, change, vec![])).outcome, Outcome::Committed(Lsn(3)));
+    let left = [&targets[..2], &targets[3..5]].concat();
+    assert_eq!(state.view().catalog.comments.keys().cloned().collect::<Vec<_>>(), left);
+    let gone = [CommentTarget::Index(T, named("by_a")), CommentTarget::Constraint(T, named("by_b")), CommentTarget::Column(T, ColumnId(9))];
+    for (txn, target) in (10..).zip(gone) {
+        let outcome = state.apply(commit(txn, 3, vec![said(target, Some("x"))], vec![])).outcome;
+        assert_eq!(outcome, Outcome::CatalogConflict("what a comment is about does not exist any more".into()));
+    }
+    state.apply(commit(4, 3, vec![CatalogChange::DropTable { id: T, version: 3 }], vec![]));
+    assert_eq!(state.view().catalog.comments.keys().cloned().collect::<Vec<_>>(), targets[..2]);
 }
 
 #[test]

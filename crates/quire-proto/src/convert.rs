@@ -176,6 +176,7 @@ impl From<&t::ConstraintDef> for p::ConstraintDef {
                 on_delete: action_to_wire(*on_delete),
                 on_update: action_to_wire(*on_update),
             }),
+            t::ConstraintKind::Index { columns, unique } => Kind::Index(p::IndexDef { columns: ids(columns), unique: *unique }),
         };
         p::ConstraintDef { name: constraint.name.clone(), kind: Some(kind) }
     }
@@ -197,6 +198,7 @@ impl TryFrom<p::ConstraintDef> for t::ConstraintDef {
                 on_delete: action_from_wire(key.on_delete)?,
                 on_update: action_from_wire(key.on_update)?,
             },
+            Kind::Index(index) => t::ConstraintKind::Index { columns: column_ids(index.columns), unique: index.unique },
         };
         Ok(t::ConstraintDef { name: constraint.name, kind })
     }
@@ -232,7 +234,7 @@ impl TryFrom<p::TableDef> for t::TableDef {
             clustering: column_ids(table.clustering),
         };
         let known = |columns: &[t::ColumnId]| columns.iter().all(|id| table.column(*id).is_some());
-        let keys = table.unique_keys().all(|(_, _, columns)| !columns.is_empty() && known(columns));
+        let keys = table.indexes().all(|(_, _, columns)| !columns.is_empty() && known(columns));
         if !known(&table.clustering) || !keys {
             return Err(Malformed("table.constraints"));
         }
@@ -306,6 +308,9 @@ impl From<&t::CatalogChange> for p::CatalogChange {
                 Change::MoveSequence(p::MoveSequence { id: id.0, from: Some((*from).into()), to: Some((*to).into()) })
             }
             t::CatalogChange::DropSequence(id) => Change::DropSequence(id.0),
+            t::CatalogChange::SetComment { target, text } => {
+                Change::SetComment(p::SetComment { target: Some(target.into()), text: text.as_ref().map(|text| text.to_string()) })
+            }
         };
         p::CatalogChange { change: Some(change) }
     }
@@ -337,6 +342,10 @@ impl TryFrom<p::CatalogChange> for t::CatalogChange {
                 to: required(moved.to, "move_sequence.to")?.into(),
             },
             Change::DropSequence(id) => t::CatalogChange::DropSequence(t::TableId(id)),
+            Change::SetComment(set) => t::CatalogChange::SetComment {
+                target: required(set.target, "set_comment.target")?.try_into()?,
+                text: set.text.map(Into::into),
+            },
         })
     }
 }
@@ -763,6 +772,7 @@ impl From<p::PageRead> for t::PageRead {
     }
 }
 
+mod comment;
 mod sequence;
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use datafusion::sql::sqlparser::ast::{
     AlterColumnOperation, AlterTable, AlterTableOperation, DropBehavior, GeneratedAs, Ident, ObjectName, Owner, RenameTableNameKind,
 };
-use quire_types::{CatalogChange, ColumnId, ConstraintKind, Generated, SchemaId, TableDef};
+use quire_types::{CatalogChange, ColumnId, ConstraintKind, Generated, SchemaId, TableDef, TableId};
 
 use crate::alteration::Alteration;
+use crate::define_index::rename_index;
 use crate::depend;
 use crate::engine::SUPERUSER;
-use crate::names::{Resolver, fold, missing_relation, split};
+use crate::names::{Relation, Resolver, fold, missing_relation, relation_exists, split};
 use crate::sequence_options::SequenceOptions;
 use crate::syntax_sequence::SET_SCHEMA;
 use crate::table_builder::NewTable;
@@ -48,28 +49,29 @@ impl Session {
         Ok(done)
     }
 
-    /// ALTER TABLE renames views and sequences too.
+    /// ALTER TABLE renames views, sequences and indexes too.
     fn rename_other(&mut self, alter: &AlterTable, resolver: &Resolver<'_>, transaction: &mut Transaction) -> Result<bool, SqlError> {
+        let Some(other) = resolver.find_relation(&alter.name)? else { return Ok(false) };
         let [AlterTableOperation::RenameTable { table_name: RenameTableNameKind::To(to) }] = alter.operations.as_slice() else {
-            return match resolver.find_view(&alter.name)? {
-                Some(view) => Err(SqlError::new("42809", format!("ALTER action cannot be performed on relation \"{}\"", view.name))
-                    .with_detail("This operation is not supported for views.")),
-                None => Ok(false),
-            };
+            let message = format!("ALTER action cannot be performed on relation \"{}\"", split(&alter.name)?.1);
+            let detail = format!("This operation is not supported for {}.", other.kind().1);
+            return Err(SqlError::new("42809", message).with_detail(detail));
         };
         let name = split(to)?.1;
-        if let Some(view) = resolver.find_view(&alter.name)? {
-            check_free(transaction, view.schema, &name)?;
-            let renamed = quire_types::ViewDef { name, ..view.as_ref().clone() };
-            transaction.change("ALTER TABLE", CatalogChange::DropView(view.id))?;
-            transaction.change("ALTER TABLE", CatalogChange::CreateView { view: renamed, replace: false })?;
-            return Ok(true);
+        match other {
+            Relation::Table(_) => return Ok(false),
+            Relation::View(view) => {
+                check_free(transaction, view.schema, &name)?;
+                let renamed = quire_types::ViewDef { name, ..view.as_ref().clone() };
+                let comments = transaction.catalog().comments_on(view.id).map(|(target, text)| (target.clone(), text.clone())).collect();
+                transaction.change("ALTER TABLE", CatalogChange::DropView(view.id))?;
+                transaction.change("ALTER TABLE", CatalogChange::CreateView { view: renamed, replace: false })?;
+                transaction.say_again("ALTER TABLE", comments)?;
+            }
+            Relation::Sequence(sequence) => self.rename_sequence(&sequence, name, transaction)?,
+            Relation::Index(table, ordinal) => rename_index(&table, ordinal, name, transaction)?,
         }
-        if let Some(sequence) = resolver.find_sequence(&alter.name)? {
-            self.rename_sequence(&sequence, name, transaction)?;
-            return Ok(true);
-        }
-        Ok(false)
+        Ok(true)
     }
 
     async fn alter_step(
@@ -130,7 +132,7 @@ impl Session {
             | AlterTableOperation::EnableTrigger { .. } => {}
             AlterTableOperation::ValidateConstraint { name } => {
                 let name = fold(&name);
-                if !alteration.def().constraints.iter().any(|c| c.name == name) {
+                if !alteration.def().constraints.iter().any(|c| c.is_constraint() && c.name == name) {
                     let message = format!("constraint \"{name}\" of relation \"{}\" does not exist", alteration.def().name);
                     return Err(SqlError::new("42704", message));
                 }
@@ -196,9 +198,12 @@ impl Session {
         if schema.id == def.schema {
             return Ok(());
         }
-        if transaction.catalog().name_taken(schema.id, &def.name) {
-            let message = format!("relation \"{}\" already exists in schema \"{}\"", def.name, schema.name);
-            return Err(SqlError::new("42P07", message));
+        let names = std::iter::once(def.name.as_str()).chain(def.indexes().map(|(_, index, _)| index));
+        for name in names {
+            if transaction.catalog().name_taken(schema.id, name) {
+                let message = format!("relation \"{name}\" already exists in schema \"{}\"", schema.name);
+                return Err(SqlError::new("42P07", message));
+            }
         }
         def.schema = schema.id;
         let owned: Vec<_> =
@@ -257,7 +262,7 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<(), SqlError> {
         let (table, name) = (alteration.def().name.clone(), fold(name));
-        let Some(position) = alteration.def().constraints.iter().position(|c| c.name == name) else {
+        let Some(position) = alteration.def().constraints.iter().position(|c| c.is_constraint() && c.name == name) else {
             let message = format!("constraint \"{name}\" of relation \"{table}\" does not exist");
             if if_exists {
                 self.notice("NOTICE", "00000", format!("{message}, skipping"));
@@ -295,7 +300,7 @@ impl Session {
     }
 
     /// Checks the rows or writes them again, and records the new definition.
-    async fn carry_out(&mut self, mut alteration: Alteration<'_>, transaction: &mut Transaction) -> Result<(), SqlError> {
+    pub(crate) async fn carry_out(&mut self, mut alteration: Alteration<'_>, transaction: &mut Transaction) -> Result<(), SqlError> {
         alteration.note_constraints();
         let added_keys: Vec<ColumnId> = alteration
             .def()
@@ -354,7 +359,7 @@ fn is_cascade(behavior: Option<DropBehavior>) -> bool {
 /// 42P07.
 pub(crate) fn check_free(transaction: &Transaction, schema: SchemaId, name: &str) -> Result<(), SqlError> {
     if transaction.catalog().name_taken(schema, name) {
-        return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
+        return Err(relation_exists(name));
     }
     Ok(())
 }
@@ -374,7 +379,7 @@ pub(crate) fn depended_on(what: &str, lines: &[String]) -> SqlError {
         .with_hint("Use DROP ... CASCADE to drop the dependent objects too.")
 }
 
-type ForeignKeyOf = (std::sync::Arc<TableDef>, String);
+pub(crate) type ForeignKeyOf = (std::sync::Arc<TableDef>, String);
 
 /// Foreign keys of other tables that point at any of these columns of the table.
 fn foreign_keys_over(transaction: &Transaction, table: &TableDef, columns: &[ColumnId]) -> Vec<ForeignKeyOf> {
@@ -388,7 +393,7 @@ fn foreign_keys_over(transaction: &Transaction, table: &TableDef, columns: &[Col
 }
 
 /// Foreign keys that point at just this key, those of the table itself included.
-fn foreign_keys_onto(transaction: &Transaction, table: &TableDef, key: &[ColumnId]) -> Vec<ForeignKeyOf> {
+pub(crate) fn foreign_keys_onto(transaction: &Transaction, table: &TableDef, key: &[ColumnId]) -> Vec<ForeignKeyOf> {
     let onto = |kind: &ConstraintKind| match kind {
         ConstraintKind::ForeignKey { references, referenced, .. } => {
             *references == table.id && referenced.len() == key.len() && referenced.iter().all(|id| key.contains(id))
@@ -410,16 +415,21 @@ fn foreign_keys(transaction: &Transaction, wanted: impl Fn(&ConstraintKind) -> b
 pub(crate) fn drop_foreign_keys(keys: &[ForeignKeyOf], transaction: &mut Transaction) -> Result<Vec<String>, SqlError> {
     let mut dropped = vec![];
     for (table, name) in keys {
-        let Some(current) = transaction.catalog().tables.get(&table.id).cloned() else { continue };
-        let mut def = current.as_ref().clone();
-        let ordinals: Vec<Option<u32>> =
-            def.constraints.iter().enumerate().filter(|(_, c)| c.name != *name).map(|(i, _)| Some(i as u32)).collect();
-        def.constraints.retain(|c| c.name != *name);
-        def.version += 1;
-        transaction.redefine("ALTER TABLE", def, &ordinals)?;
+        take_out(table.id, name, transaction)?;
         dropped.push(format!("constraint {name} on table {}", table.name));
     }
     Ok(dropped)
+}
+
+/// Takes the constraint or index of this name out of its table.
+pub(crate) fn take_out(table: TableId, name: &str, transaction: &mut Transaction) -> Result<(), SqlError> {
+    let Some(current) = transaction.catalog().tables.get(&table).cloned() else { return Ok(()) };
+    let mut def = current.as_ref().clone();
+    let ordinals: Vec<Option<u32>> =
+        def.constraints.iter().enumerate().filter(|(_, c)| c.name != name).map(|(i, _)| Some(i as u32)).collect();
+    def.constraints.retain(|c| c.name != name);
+    def.version += 1;
+    transaction.redefine("ALTER TABLE", def, &ordinals)
 }
 
 /// A relation's name in the planner's spelling.

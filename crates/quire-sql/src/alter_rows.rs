@@ -27,8 +27,10 @@ pub(crate) struct NewDefinition {
 }
 
 impl NewDefinition {
+    /// Constraints that ask something of the rows.
     fn new_constraints(&self) -> impl Iterator<Item = &ConstraintDef> {
-        self.def.constraints.iter().zip(&self.origins).filter(|(_, origin)| origin.is_none()).map(|(c, _)| c)
+        let asks = |c: &ConstraintDef| !matches!(c.kind, ConstraintKind::Index { unique: false, .. });
+        self.def.constraints.iter().zip(&self.origins).filter(move |(c, origin)| origin.is_none() && asks(c)).map(|(c, _)| c)
     }
 }
 
@@ -74,10 +76,7 @@ impl Session {
         let mut without = table.as_ref().clone();
         without.columns.retain(|c| c.id != column);
         let known = |ids: &[ColumnId]| !ids.contains(&column);
-        without.constraints.retain(|constraint| match &constraint.kind {
-            ConstraintKind::PrimaryKey(ids) | ConstraintKind::Unique(ids) => known(ids),
-            _ => false,
-        });
+        without.constraints.retain(|constraint| constraint.kind.unique_columns().is_some_and(known));
         let before = self.cell.get();
         self.cell.set(transaction.scope_with(&without)?);
         let mut using = vec![];
@@ -103,7 +102,7 @@ impl Session {
                 .constraints
                 .iter()
                 .zip(&new.origins)
-                .map(|(c, origin)| origin.is_none() && matches!(c.kind, ConstraintKind::PrimaryKey(_) | ConstraintKind::Unique(_)))
+                .map(|(c, origin)| origin.is_none() && c.kind.unique_columns().is_some())
                 .collect();
             let mut added = unique.iter();
             relaxed.constraints.retain(|_| !added.next().copied().unwrap_or(false));
@@ -157,7 +156,7 @@ impl Session {
                     return Err(check_violated(def, &constraint.name));
                 }
             }
-            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) => {
+            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::Index { columns, unique: true } => {
                 let list = names(def, columns).join(", ");
                 let present = names(def, columns).iter().map(|n| format!("{n} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
                 let sql = format!("SELECT {list} FROM {from} WHERE {present} GROUP BY {list} HAVING count(*) > 1 LIMIT 1");
@@ -187,6 +186,7 @@ impl Session {
                 }
                 return Ok(Some(parent));
             }
+            ConstraintKind::Index { unique: false, .. } => {}
         }
         Ok(None)
     }

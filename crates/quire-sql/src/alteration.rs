@@ -6,12 +6,12 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{self, DataType, Expr, Ident, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use quire_types::{ColumnDef, ColumnId, ConstraintKind, Generated, SqlType, TableDef};
+use quire_types::{ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Generated, SqlType, TableDef};
 
 use crate::SqlError;
 use crate::ddl::sql_type;
 use crate::errors::parser_error;
-use crate::names::{Resolver, fold};
+use crate::names::{Resolver, fold, relation_exists};
 use crate::sequences::{default_sequence, sequences_of};
 use crate::table_builder::{TableBuilder, constraint_exists, default_text};
 
@@ -91,11 +91,13 @@ impl<'a> Alteration<'a> {
         let (old, new) = (fold(from), fold(to));
         let table = self.table().to_string();
         let def = &mut self.builder.def;
-        let Some(position) = def.constraints.iter().position(|c| c.name == old) else {
+        let Some(position) = def.constraints.iter().position(|c| c.is_constraint() && c.name == old) else {
             return Err(SqlError::new("42704", format!("constraint \"{old}\" for table \"{table}\" does not exist")));
         };
-        if def.constraints.iter().any(|c| c.name == new) {
-            return Err(constraint_exists(&new, &table));
+        let has_index = |constraint: &ConstraintDef| constraint.kind.index_columns().is_some();
+        if let Some(other) = def.constraints.iter().find(|c| c.name == new) {
+            let both = has_index(other) && has_index(&def.constraints[position]);
+            return Err(if both { relation_exists(&new) } else { constraint_exists(&new, &table) });
         }
         def.constraints[position].name = new;
         Ok(())
@@ -113,7 +115,7 @@ impl<'a> Alteration<'a> {
         Ok(id)
     }
 
-    /// Takes a column out, and the constraints that it is in.
+    /// Takes a column out, and the constraints and indexes that it is in.
     pub(crate) fn drop_column(&mut self, id: ColumnId) -> Result<(), SqlError> {
         let def = &mut self.builder.def;
         let Some(position) = def.columns.iter().position(|c| c.id == id) else { return Ok(()) };
@@ -128,7 +130,9 @@ impl<'a> Alteration<'a> {
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         let concerned = |kind: &ConstraintKind| match kind {
-            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) => columns.contains(&id),
+            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::Index { columns, .. } => {
+                columns.contains(&id)
+            }
             ConstraintKind::ForeignKey { columns, references, referenced, .. } => {
                 columns.contains(&id) || *references == def.id && referenced.contains(&id)
             }

@@ -343,6 +343,6 @@ impl SchemaProvider for UserSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.cell.get().catalog.name_taken(self.schema.id, name)
+        self.cell.get().catalog.has_relation(self.schema.id, name)
     }
 }

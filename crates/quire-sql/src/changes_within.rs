@@ -24,6 +24,17 @@ fn change_of(query: &Query) -> Option<&Statement> {
     }
 }
 
+/// Whether a query of a WITH changes rows without RETURNING.
+pub(crate) fn returns_nothing(query: &Query) -> bool {
+    match change_of(query) {
+        Some(Statement::Insert(insert)) => insert.returning.is_none(),
+        Some(Statement::Update(update)) => update.returning.is_none(),
+        Some(Statement::Delete(delete)) => delete.returning.is_none(),
+        Some(_) => true,
+        None => false,
+    }
+}
+
 /// The statements within a query that change rows: those of its WITH, then its own.
 pub(crate) fn changes_within(query: &Query) -> Vec<&Statement> {
     let parts = query.with.iter().flat_map(|with| &with.cte_tables).filter_map(|part| change_of(&part.query));

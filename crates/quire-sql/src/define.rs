@@ -184,12 +184,11 @@ impl Session {
             match resolver.find_table(name)? {
                 Some(table) if tables.iter().any(|t| t.id == table.id) => {}
                 Some(table) => tables.push(table),
-                None if resolver.find_view(name)?.is_some() => {
-                    let error = SqlError::new("42809", format!("\"{}\" is not a table", split(name)?.1));
-                    return Err(error.with_hint("Use DROP VIEW to remove a view."));
-                }
-                None if if_exists => self.notice("NOTICE", "00000", format!("table \"{}\" does not exist, skipping", split(name)?.1)),
-                None => return Err(SqlError::new("42P01", format!("table \"{}\" does not exist", split(name)?.1))),
+                None => match resolver.find_relation(name)? {
+                    Some(other) => return Err(other.not_dropped_as("a table", name)),
+                    None if if_exists => self.notice("NOTICE", "00000", format!("table \"{}\" does not exist, skipping", split(name)?.1)),
+                    None => return Err(SqlError::new("42P01", format!("table \"{}\" does not exist", split(name)?.1))),
+                },
             }
         }
         let ids: BTreeSet<TableId> = tables.iter().map(|t| t.id).collect();
@@ -225,12 +224,11 @@ impl Session {
             let resolver = self.resolver(transaction, &path);
             match resolver.find_view(name)? {
                 Some(view) => drop(views.insert(view.id)),
-                None if resolver.find_table(name)?.is_some() => {
-                    let error = SqlError::new("42809", format!("\"{}\" is not a view", split(name)?.1));
-                    return Err(error.with_hint("Use DROP TABLE to remove a table."));
-                }
-                None if if_exists => self.notice("NOTICE", "00000", format!("view \"{}\" does not exist, skipping", split(name)?.1)),
-                None => return Err(SqlError::new("42P01", format!("view \"{}\" does not exist", split(name)?.1))),
+                None => match resolver.find_relation(name)? {
+                    Some(other) => return Err(other.not_dropped_as("a view", name)),
+                    None if if_exists => self.notice("NOTICE", "00000", format!("view \"{}\" does not exist, skipping", split(name)?.1)),
+                    None => return Err(SqlError::new("42P01", format!("view \"{}\" does not exist", split(name)?.1))),
+                },
             }
         }
         let what = match views.first() {

@@ -151,9 +151,11 @@ impl Session {
             match resolver.find_sequence(name)? {
                 Some(sequence) if sequences.iter().any(|s| s.id == sequence.id) => {}
                 Some(sequence) => sequences.push(sequence),
-                None if resolver.find_table(name)?.is_some() || resolver.find_view(name)?.is_some() => return Err(not_a_sequence(name)),
-                None if if_exists => self.notice("NOTICE", "00000", format!("sequence \"{shown}\" does not exist, skipping")),
-                None => return Err(SqlError::new("42P01", format!("sequence \"{shown}\" does not exist"))),
+                None => match resolver.find_relation(name)? {
+                    Some(other) => return Err(other.not_dropped_as("a sequence", name)),
+                    None if if_exists => self.notice("NOTICE", "00000", format!("sequence \"{shown}\" does not exist, skipping")),
+                    None => return Err(SqlError::new("42P01", format!("sequence \"{shown}\" does not exist"))),
+                },
             }
         }
         let ids: BTreeSet<TableId> = sequences.iter().map(|s| s.id).collect();

@@ -1,11 +1,12 @@
-//! Statements that name one row by its key, or rows by their values, run without a plan: `SELECT columns FROM t WHERE key = 1`,
+//! Statements that name rows by a key of an index, or by their values, run without a plan: `SELECT columns FROM t WHERE key = 1`,
 //! UPDATE and DELETE with such a WHERE, `INSERT … VALUES`. Applications send little else, and planning one costs many times what running it does.
 //!
 //! Whatever is not exactly of these shapes is planned; so is a value that its column's type cannot read, for the planner's word on it.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
@@ -21,12 +22,12 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use futures::stream;
 use quire_scan::{OwnRows, row_id_field};
-use quire_types::{SqlType, TableDef};
+use quire_types::{ColumnId, SqlType, TableDef};
 
 use crate::ddl::sql_type;
 use crate::errors::datafusion_error;
 use crate::keys::{UniqueKey, arrow_error};
-use crate::lookup::Lookup;
+use crate::lookup::{Found, Lookup, equal_rows};
 use crate::names::{Resolver, fold, name_columns};
 use crate::rewrite::rewrite;
 use crate::values::ColumnBuilder;
@@ -35,35 +36,48 @@ use crate::{Response, Session, SqlError, query};
 /// `INSERT … VALUES` of more rows is worth a plan.
 const ROWS_MAX: usize = 64;
 
-/// One row of a table, by a unique key.
-pub(crate) struct RowByKey {
+/// Rows of a table, by a key of one of its indexes.
+pub(crate) struct RowsByKey {
     key: UniqueKey,
+    unique: bool,
     /// One row: the key's columns.
     wanted: RecordBatch,
+    /// What else the rows' columns equal: positions, and one row of them.
+    rest: Option<(Vec<usize>, RecordBatch)>,
 }
 
-impl RowByKey {
-    /// The row that a WHERE names, when it says of each column of a unique key what it equals, and nothing else.
-    pub(crate) fn named_by(selection: &Expr, table: &TableDef, alias: &Ident) -> Option<RowByKey> {
+impl RowsByKey {
+    /// The rows that a WHERE names, when it says of each column of a key what it equals, and nothing but what columns equal.
+    pub(crate) fn named_by(selection: &Expr, table: &TableDef, alias: &Ident) -> Option<RowsByKey> {
         let mut equals = vec![];
         conjuncts(selection, table, alias, &mut equals)?;
-        let keys = UniqueKey::of(table).ok()?;
-        let key = keys.into_iter().find(|key| {
-            key.positions.len() == equals.len() && key.positions.iter().all(|position| equals.iter().any(|(p, _)| p == position))
-        })?;
-        let columns = key.positions.iter().map(|position| {
-            let (_, value) = equals.iter().find(|(p, _)| p == position)?;
-            let ty = table.columns[*position].ty;
-            can_be_looked_up(ty).then(|| literal(value, ty))?
-        });
-        let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
-        let schema = table.arrow_schema().project(&key.positions).ok()?;
-        Some(RowByKey { wanted: RecordBatch::try_new(Arc::new(schema), columns).ok()?, key })
+        let position = |id: &ColumnId| table.columns.iter().position(|c| c.id == *id);
+        let given = |columns: &[ColumnId]| columns.iter().all(|id| position(id).is_some_and(|p| equals.iter().any(|(e, _)| *e == p)));
+        let unique = table.unique_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
+        let other = || table.indexes().filter(|(_, _, columns)| given(columns)).max_by_key(|(_, _, columns)| columns.len());
+        let ((ordinal, name, columns), unique) = unique.or_else(|| other().map(|key| (key, false)))?;
+        let key = UniqueKey::over(table, ordinal, name, columns).ok()?;
+        let rest: Vec<usize> = equals.iter().map(|(p, _)| *p).filter(|p| !key.positions.contains(p)).collect();
+        let values = |positions: &[usize]| -> Option<RecordBatch> {
+            let columns = positions.iter().map(|position| {
+                let (_, value) = equals.iter().find(|(p, _)| p == position)?;
+                let ty = table.columns[*position].ty;
+                can_be_looked_up(ty).then(|| literal(value, ty))?
+            });
+            let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
+            RecordBatch::try_new(Arc::new(table.arrow_schema().project(positions).ok()?), columns).ok()
+        };
+        let wanted = values(&key.positions)?;
+        let rest = match rest.is_empty() {
+            true => None,
+            false => Some((rest.clone(), values(&rest)?)),
+        };
+        Some(RowsByKey { key, unique, wanted, rest })
     }
 }
 
 impl Session {
-    /// A SELECT of plain columns of one row; `None` when the statement is anything else.
+    /// A SELECT of plain columns of rows by a key; `None` when the statement is anything else.
     pub(crate) async fn select_row(&mut self, statement: &Statement) -> Result<Option<Response>, SqlError> {
         let Statement::Query(query) = statement else { return Ok(None) };
         let Some(parts) = plain_select(query) else { return Ok(None) };
@@ -76,45 +90,63 @@ impl Session {
         let Ok(Some(table)) = (Resolver { catalog: &scope.catalog, search_path: &path }).find_table(&parts.table) else { return Ok(None) };
         let alias = parts.alias.unwrap_or_else(|| Ident::with_quote('"', &table.name));
         let Some(columns) = plain_columns(&parts.items, &table, &alias) else { return Ok(None) };
-        let Some(row) = RowByKey::named_by(&parts.selection, &table, &alias) else { return Ok(None) };
-        let found = self.find_row(&table, &row, &columns).await?;
+        let Some(wanted) = RowsByKey::named_by(&parts.selection, &table, &alias) else { return Ok(None) };
+        let found = self.find_rows(&table, &wanted, &columns).await?;
         let schema = Arc::new(table.arrow_schema().project(&columns).map_err(arrow_error)?);
         let names = name_columns(&mut statement.clone());
         let output = Arc::new(query::output_columns(&schema, &names));
-        let batches = found.map(|(_, row)| RecordBatch::try_new(schema.clone(), row.columns().to_vec()).map_err(Into::into));
+        let batches: Vec<_> = found.into_iter().map(|found| Ok(found.rows)).collect();
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(batches)));
         Ok(Some(Response::Rows(self.rows(output, stream, "SELECT", true))))
     }
 
-    async fn find_row(&self, table: &Arc<TableDef>, row: &RowByKey, columns: &[usize]) -> Result<Option<(u64, RecordBatch)>, SqlError> {
+    async fn find_rows(&self, table: &Arc<TableDef>, wanted: &RowsByKey, columns: &[usize]) -> Result<Vec<Found>, SqlError> {
         let scope = self.cell.get();
         let view = scope.view.tables.get(&table.id).cloned().unwrap_or_default();
         let none = OwnRows::default();
         let own = scope.own.get(&table.id).unwrap_or(&none);
-        let lookup = Lookup { source: &self.engine.source, table, view: &view, lsn: scope.view.lsn, own, columns };
-        lookup.find(&row.key, &row.wanted).await
+        // What else the columns equal is looked at behind those that are asked for.
+        let all: Vec<usize> = columns.iter().chain(wanted.rest.iter().flat_map(|(positions, _)| positions)).copied().collect();
+        let lookup = Lookup { source: &self.engine.source, table, view: &view, lsn: scope.view.lsn, own, columns: &all };
+        let found = lookup.find(&wanted.key, wanted.unique, &wanted.wanted).await?;
+        let Some((_, values)) = &wanted.rest else { return Ok(found) };
+        let shown: Vec<usize> = (0..columns.len()).collect();
+        let others: Vec<usize> = (columns.len()..all.len()).collect();
+        let mut kept = vec![];
+        for Found { ids, rows } in found {
+            let equal = equal_rows(&rows.project(&others).map_err(arrow_error)?, values)?;
+            let positions = UInt32Array::from_iter_values(equal.iter().map(|&position| position as u32));
+            let rows = take_record_batch(&rows.project(&shown).map_err(arrow_error)?, &positions).map_err(arrow_error)?;
+            if !equal.is_empty() {
+                kept.push(Found { ids: equal.into_iter().map(|position| ids[position]).collect(), rows });
+            }
+        }
+        Ok(kept)
     }
 
-    /// What the query of an UPDATE or DELETE would find: row id, the table's columns, then the value of each expression.
-    pub(crate) async fn found_row(
+    /// What the query of an UPDATE or DELETE would find: row ids, the table's columns, then the value of each expression.
+    pub(crate) async fn found_rows(
         &self,
         table: &Arc<TableDef>,
-        row: &RowByKey,
+        wanted: &RowsByKey,
         values: &[Arc<dyn PhysicalExpr>],
-    ) -> Result<Option<RecordBatch>, SqlError> {
+    ) -> Result<Vec<RecordBatch>, SqlError> {
         let all: Vec<usize> = (0..table.columns.len()).collect();
-        let Some((id, found)) = self.find_row(table, row, &all).await? else { return Ok(None) };
         let schema = table.arrow_schema_nullable();
-        let found = RecordBatch::try_new(schema.clone(), found.columns().to_vec()).map_err(arrow_error)?;
-        let mut fields: Vec<Field> = [row_id_field()].into_iter().chain(schema.fields().iter().map(|f| f.as_ref().clone())).collect();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![id as i64]))];
-        columns.extend(found.columns().iter().cloned());
-        for (i, expr) in values.iter().enumerate() {
-            let field = expr.return_field(&schema).map_err(datafusion_error)?;
-            fields.push(field.as_ref().clone().with_name(format!("quire:set:{i}")).with_nullable(true));
-            columns.push(expr.evaluate(&found).and_then(|v| v.into_array(1)).map_err(datafusion_error)?);
+        let mut batches = vec![];
+        for Found { ids, rows } in self.find_rows(table, wanted, &all).await? {
+            let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec()).map_err(arrow_error)?;
+            let mut fields: Vec<Field> = [row_id_field()].into_iter().chain(schema.fields().iter().map(|f| f.as_ref().clone())).collect();
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(ids.into_iter().map(|id| id as i64)))];
+            columns.extend(rows.columns().iter().cloned());
+            for (i, expr) in values.iter().enumerate() {
+                let field = expr.return_field(&schema).map_err(datafusion_error)?;
+                fields.push(field.as_ref().clone().with_name(format!("quire:set:{i}")).with_nullable(true));
+                columns.push(expr.evaluate(&rows).and_then(|v| v.into_array(rows.num_rows())).map_err(datafusion_error)?);
+            }
+            batches.push(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(arrow_error)?);
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map(Some).map_err(arrow_error)
+        Ok(batches)
     }
 
     /// Expressions over a table's columns, ready to evaluate.

@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
 use crate::catalog::{DATABASE, RETURNING_ROWS, RETURNING_SCHEMA, WITH_ROW_IDS};
-use crate::direct::RowByKey;
+use crate::direct::RowsByKey;
 use crate::errors::datafusion_error;
 use crate::generated::{StoredColumns, check_assignment, stored_positions};
 use crate::insert::{fill_default, has_subquery};
@@ -34,8 +34,8 @@ pub(crate) struct RowChange {
     alias: Ident,
     /// Row id, the table's columns, then one column for each of `set`.
     query: Statement,
-    /// What the query would find, when that is one row by its key, and the values of `set`.
-    row: Option<(RowByKey, Vec<Expr>)>,
+    /// What the query would find, when that is rows by a key, and the values of `set`.
+    row: Option<(RowsByKey, Vec<Expr>)>,
     /// Positions of the columns that an UPDATE sets; `None` for a DELETE.
     set: Option<Vec<usize>>,
     returning: Option<Vec<SelectItem>>,
@@ -153,7 +153,10 @@ impl Session {
         let certified = self.cell.get().reads.is_some();
         let row = row.filter(|_| !certified).and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
         let mut found = match row {
-            Some((row, values)) => stream::iter(self.found_row(&table, &row, &values).await?.map(Ok)).boxed(),
+            Some((row, values)) => {
+                let found = self.found_rows(&table, &row, &values).await?;
+                stream::iter(found.into_iter().map(Ok)).boxed()
+            }
             None => {
                 let planned = query::plan(&self.context, query).await?;
                 let (plan, found) = query::start(&self.context, &planned.plan).await?;
@@ -241,12 +244,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The one row that a statement is about, if it says so, with the new values.
-    fn row(&self, others: &[TableWithJoins], selection: Option<&Expr>, values: &[Expr]) -> Option<(RowByKey, Vec<Expr>)> {
+    /// The rows by a key that a statement is about, if it says so, with the new values.
+    fn row(&self, others: &[TableWithJoins], selection: Option<&Expr>, values: &[Expr]) -> Option<(RowsByKey, Vec<Expr>)> {
         if !others.is_empty() || values.iter().any(has_subquery) {
             return None;
         }
-        let row = RowByKey::named_by(selection?, &self.def, &self.alias)?;
+        let row = RowsByKey::named_by(selection?, &self.def, &self.alias)?;
         let values = values.iter().map(|value| self.unqualified(value)).collect();
         Some((row, values))
     }

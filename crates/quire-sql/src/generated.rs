@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{Expr, Insert, Value, Values};
-use quire_types::{ColumnDef, Generated, TableDef};
+use quire_types::{ColumnDef, Generated, SqlType, TableDef};
 
 use crate::errors::datafusion_error;
 use crate::insert::{has_subquery, is_default};
@@ -84,7 +84,8 @@ impl Session {
                 let prepared = bind::prepare_sql_expression(sql)?;
                 self.context.state().create_logical_expr(&prepared.to_string(), &schema).map_err(datafusion_error)?
             };
-            if !is_immutable(&logical) {
+            let zoned = schema.columns.iter().any(|c| c.ty == SqlType::Timestamptz && mentioned.contains(&c.name));
+            if !is_immutable(&logical, zoned) {
                 return Err(SqlError::new("42P17", "generation expression is not immutable"));
             }
             if let Some(physical) = self.over_table(&schema, &[expr])?.pop() {
@@ -99,12 +100,17 @@ impl Session {
     }
 }
 
-/// Whether an expression has the same value whenever it is computed.
-fn is_immutable(expr: &datafusion::logical_expr::Expr) -> bool {
+/// Whether an expression has the same value whenever it is computed. A function that is stable is so for the session's time zone's sake, if it
+/// is given something at all.
+fn is_immutable(expr: &datafusion::logical_expr::Expr, zoned: bool) -> bool {
     use datafusion::common::tree_node::TreeNode;
     use datafusion::logical_expr::{Expr, Volatility};
     let changing = expr.exists(|e| match e {
-        Expr::ScalarFunction(call) => Ok(call.func.signature().volatility != Volatility::Immutable),
+        Expr::ScalarFunction(call) => Ok(match call.func.signature().volatility {
+            Volatility::Immutable => false,
+            Volatility::Stable => zoned || call.args.is_empty(),
+            Volatility::Volatile => true,
+        }),
         _ => Ok(false),
     });
     !changing.unwrap_or(true)

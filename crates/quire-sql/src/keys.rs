@@ -23,7 +23,7 @@ use crate::values;
 /// So many keys are looked for one by one in a row group; more, and all its keys are gone through.
 const SEARCHED_MAX: usize = 64;
 
-/// One unique constraint of a table, with its columns' positions.
+/// A key of a table, with its columns' positions: a unique constraint or index, or an index that is not unique.
 pub(crate) struct UniqueKey {
     pub(crate) ordinal: u32,
     pub(crate) name: String,
@@ -34,14 +34,14 @@ pub(crate) struct UniqueKey {
 impl UniqueKey {
     /// The unique constraints of a table.
     pub(crate) fn of(table: &TableDef) -> Result<Vec<UniqueKey>, SqlError> {
-        table
-            .unique_keys()
-            .map(|(ordinal, name, columns)| {
-                let positions = columns.iter().map(|id| position(table, *id)).collect::<Result<Vec<_>, _>>()?;
-                let fields = positions.iter().map(|&p| SortField::new(table.columns[p].ty.arrow())).collect();
-                Ok(UniqueKey { ordinal, name: name.to_string(), positions, converter: RowConverter::new(fields).map_err(arrow_error)? })
-            })
-            .collect()
+        table.unique_keys().map(|(ordinal, name, columns)| UniqueKey::over(table, ordinal, name, columns)).collect()
+    }
+
+    /// The key that some columns make.
+    pub(crate) fn over(table: &TableDef, ordinal: u32, name: &str, columns: &[ColumnId]) -> Result<UniqueKey, SqlError> {
+        let positions = columns.iter().map(|id| position(table, *id)).collect::<Result<Vec<_>, _>>()?;
+        let fields = positions.iter().map(|&p| SortField::new(table.columns[p].ty.arrow())).collect();
+        Ok(UniqueKey { ordinal, name: name.to_string(), positions, converter: RowConverter::new(fields).map_err(arrow_error)? })
     }
 
     /// The key columns of the rows that have no NULL among them.

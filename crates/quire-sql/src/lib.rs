@@ -23,6 +23,7 @@ pub use work::Work;
 mod settings;
 
 mod syntax;
+mod syntax_define;
 mod syntax_sequence;
 mod system_query;
 
@@ -51,9 +52,11 @@ mod alter;
 mod alter_rows;
 mod alteration;
 mod changes_within;
+mod comment;
 mod copy_table;
 mod ddl;
 mod define;
+mod define_index;
 mod define_sequence;
 mod depend;
 mod direct;

@@ -1,9 +1,9 @@
-//! One row by its unique key, without a scan: the transaction's own rows, then the delta's runs by their index, then a binary
-//! search in the row groups whose bounds admit the key.
+//! Rows by a key, without a scan: the transaction's own rows, then the delta's runs by their index, then a binary search in the
+//! row groups whose bounds admit the key.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, make_comparator};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{Int64Type, Schema};
@@ -27,55 +27,85 @@ pub(crate) struct Lookup<'a> {
     pub(crate) columns: &'a [usize],
 }
 
+/// Rows that were found.
+pub(crate) struct Found {
+    pub(crate) ids: Vec<u64>,
+    /// The wanted columns.
+    pub(crate) rows: RecordBatch,
+}
+
 impl Lookup<'_> {
-    /// The row with this key (one row of the key's columns, no NULL among them): its id and the wanted columns. A key has one row at most.
-    pub(crate) async fn find(&self, key: &UniqueKey, wanted: &RecordBatch) -> Result<Option<(u64, RecordBatch)>, SqlError> {
-        let hash = key.hashes(wanted)?.first().copied().unwrap_or_default();
+    /// The rows with this key (one row of the key's columns, no NULL among them), in batches. Of a unique key the search ends at the first.
+    pub(crate) async fn find(&self, key: &UniqueKey, unique: bool, wanted: &RecordBatch) -> Result<Vec<Found>, SqlError> {
+        let mut found = vec![];
         let mut first = OWN_BATCH_ROWS;
         for batch in &self.own.batches {
-            if let Some(&position) = equal_rows(&key.project(batch)?, wanted)?.first() {
-                return Ok(Some((first + position as u64, self.row(batch, position)?)));
-            }
+            let positions = equal_rows(&key.project(batch)?, wanted)?;
+            let ids = positions.iter().map(|&position| first + position as u64).collect();
+            self.add(&mut found, ids, batch.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
             first += batch.num_rows() as u64;
+            if unique && !found.is_empty() {
+                return Ok(found);
+            }
         }
         for segment in &self.own.segments {
-            if let Some(found) = self.in_segment(key, wanted, segment).await? {
-                return Ok(Some(found));
-            }
+            self.in_segment(key, unique, wanted, segment, &mut found).await?;
         }
-        if self.own.truncated {
-            return Ok(None);
+        if self.own.truncated || unique && !found.is_empty() {
+            return Ok(found);
         }
+        let hash = key.hashes(wanted)?.first().copied().unwrap_or_default();
         for run in self.source.delta_runs(self.table, self.view, self.lsn).await.map_err(scan_error)?.iter().rev() {
-            for position in run.find(key, wanted, hash)? {
-                let id = run.first.0 + position as u64;
-                if !self.is_deleted(id) {
-                    return Ok(Some((id, self.row(&run.rows, position)?)));
-                }
+            let mut positions = run.find(key, wanted, hash)?;
+            positions.retain(|&position| !self.is_deleted(run.first.0 + position as u64));
+            let ids = positions.iter().map(|&position| run.first.0 + position as u64).collect();
+            if positions.is_empty() {
+                continue;
+            }
+            self.add(&mut found, ids, run.rows.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
+            if unique {
+                return Ok(found);
             }
         }
         for segment in self.view.segments.iter().rev() {
-            if let Some(found) = self.in_segment(key, wanted, segment).await? {
-                return Ok(Some(found));
+            self.in_segment(key, unique, wanted, segment, &mut found).await?;
+            if unique && !found.is_empty() {
+                return Ok(found);
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     fn is_deleted(&self, id: u64) -> bool {
         self.view.deleted.contains(RowId(id)) || self.own.deleted.contains(id)
     }
 
-    fn row(&self, rows: &RecordBatch, position: usize) -> Result<RecordBatch, SqlError> {
-        rows.slice(position, 1).project(self.columns).map_err(arrow_error)
+    /// Takes rows out of columns.
+    fn add(&self, found: &mut Vec<Found>, ids: Vec<u64>, columns: &[ArrayRef], positions: &[usize]) -> Result<(), SqlError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let taken = match positions {
+            [position] => columns.iter().map(|column| column.slice(*position, 1)).collect(),
+            _ => {
+                let positions = UInt32Array::from_iter_values(positions.iter().map(|&position| position as u32));
+                columns.iter().map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
+            }
+        };
+        let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
+        let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
+        found.push(Found { rows: RecordBatch::try_new_with_options(schema, taken, &options).map_err(arrow_error)?, ids });
+        Ok(())
     }
 
     async fn in_segment(
         &self,
         key: &UniqueKey,
+        unique: bool,
         wanted: &RecordBatch,
         segment: &Arc<SegmentMeta>,
-    ) -> Result<Option<(u64, RecordBatch)>, SqlError> {
+        found: &mut Vec<Found>,
+    ) -> Result<(), SqlError> {
         let mut next_row = 0;
         for (row_group, meta) in segment.row_groups.iter().enumerate() {
             let first_row = next_row;
@@ -83,25 +113,30 @@ impl Lookup<'_> {
             if key.within_bounds(self.table, wanted, segment, row_group)?.is_none() {
                 continue;
             }
-            for position in matching(self.source, self.table, key, wanted, segment, row_group).await? {
-                let id = match segment.row_ids {
-                    RowIds::Base(base) => base.0 + first_row + position as u64,
-                    RowIds::Column => {
-                        let ids = self.source.row_ids(segment, row_group).await.map_err(scan_error)?;
-                        ids.as_primitive::<Int64Type>().value(position) as u64
-                    }
-                };
-                if self.is_deleted(id) {
-                    continue;
+            let mut positions = matching(self.source, self.table, key, wanted, segment, row_group).await?;
+            if positions.is_empty() {
+                continue;
+            }
+            let ids: Vec<u64> = match segment.row_ids {
+                RowIds::Base(base) => positions.iter().map(|&position| base.0 + first_row + position as u64).collect(),
+                RowIds::Column => {
+                    let ids = self.source.row_ids(segment, row_group).await.map_err(scan_error)?;
+                    let ids = ids.as_primitive::<Int64Type>();
+                    positions.iter().map(|&position| ids.value(position) as u64).collect()
                 }
-                let wanted = self.read(segment, row_group, self.columns).await?;
-                let columns = wanted.iter().map(|column| column.slice(position, 1)).collect();
-                let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
-                let options = RecordBatchOptions::new().with_row_count(Some(1));
-                return Ok(Some((id, RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow_error)?)));
+            };
+            let mut live = ids.iter().map(|id| !self.is_deleted(*id));
+            positions.retain(|_| live.next().unwrap_or(false));
+            let ids: Vec<u64> = ids.into_iter().filter(|id| !self.is_deleted(*id)).collect();
+            if !positions.is_empty() {
+                let columns = self.read(segment, row_group, self.columns).await?;
+                self.add(found, ids, &columns, &positions)?;
+                if unique {
+                    return Ok(());
+                }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn read(&self, segment: &Arc<SegmentMeta>, row_group: usize, positions: &[usize]) -> Result<Vec<ArrayRef>, SqlError> {
@@ -168,7 +203,7 @@ pub(crate) async fn matching(
 }
 
 /// The positions of rows that equal the one of `wanted` in every column.
-fn equal_rows(rows: &RecordBatch, wanted: &RecordBatch) -> Result<Vec<usize>, SqlError> {
+pub(crate) fn equal_rows(rows: &RecordBatch, wanted: &RecordBatch) -> Result<Vec<usize>, SqlError> {
     let mut equal: Option<arrow::array::BooleanArray> = None;
     for (column, value) in rows.columns().iter().zip(wanted.columns()) {
         let same = cmp::eq(column, &arrow::array::Scalar::new(value.slice(0, 1))).map_err(arrow_error)?;

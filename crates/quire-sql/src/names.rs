@@ -98,6 +98,35 @@ impl Resolver<'_> {
         Ok(self.schemas(schema.as_deref()).iter().find_map(|s| self.catalog.sequence_by_name(s.id, &name)).cloned())
     }
 
+    /// What of any kind has that name, if there is something.
+    pub(crate) fn find_relation(&self, name: &ObjectName) -> Result<Option<Relation>, SqlError> {
+        let (schema, name) = split(name)?;
+        let of_schema = |schema: &Arc<SchemaDef>| {
+            let id = schema.id;
+            let table = self.catalog.table_by_name(id, &name).cloned().map(Relation::Table);
+            let view = || self.catalog.view_by_name(id, &name).cloned().map(Relation::View);
+            let sequence = || self.catalog.sequence_by_name(id, &name).cloned().map(Relation::Sequence);
+            let index = || self.catalog.index_by_name(id, &name).map(|(table, ordinal)| Relation::Index(table.clone(), ordinal));
+            table.or_else(view).or_else(sequence).or_else(index)
+        };
+        Ok(self.schemas(schema.as_deref()).iter().find_map(of_schema))
+    }
+
+    /// 42P01, or 3F000 when even the schema is not there, as statements say it that define something.
+    pub(crate) fn missing(&self, name: &ObjectName) -> SqlError {
+        match self.missing_schema(name) {
+            Some(schema) => SqlError::new("3F000", format!("schema \"{schema}\" does not exist")),
+            None => missing_relation(name),
+        }
+    }
+
+    /// The schema that a name has, when there is none of that name.
+    pub(crate) fn missing_schema(&self, name: &ObjectName) -> Option<String> {
+        let schema = split(name).ok()?.0?;
+        let known = ["pg_catalog", "information_schema"].contains(&schema.as_str()) || self.catalog.schema_by_name(&schema).is_some();
+        (!known).then_some(schema)
+    }
+
     /// The table of that name; 42P01, or 42809 when it is a view.
     pub(crate) fn table(&self, name: &ObjectName) -> Result<Arc<TableDef>, SqlError> {
         if let Some(table) = self.find_table(name)? {
@@ -108,6 +137,45 @@ impl Resolver<'_> {
         }
         Err(missing_relation(name))
     }
+}
+
+/// What a name in the namespace of relations stands for.
+pub(crate) enum Relation {
+    Table(Arc<TableDef>),
+    View(Arc<ViewDef>),
+    Sequence(Arc<SequenceDef>),
+    /// The index's table, and its ordinal among the constraints.
+    Index(Arc<TableDef>, u32),
+}
+
+impl Relation {
+    /// `table`, and what it is when there are several: `tables`.
+    pub(crate) fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Relation::Table(_) => ("table", "tables"),
+            Relation::View(_) => ("view", "views"),
+            Relation::Sequence(_) => ("sequence", "sequences"),
+            Relation::Index(..) => ("index", "indexes"),
+        }
+    }
+
+    /// 42809 for a DROP of something else than what it is.
+    pub(crate) fn not_dropped_as(&self, wanted: &str, name: &ObjectName) -> SqlError {
+        let (kind, _) = self.kind();
+        let article = if kind == "index" { "an" } else { "a" };
+        not_a(wanted, name).with_hint(format!("Use DROP {} to remove {article} {kind}.", kind.to_uppercase()))
+    }
+}
+
+/// 42809: `"x" is not a view`.
+pub(crate) fn not_a(wanted: &str, name: &ObjectName) -> SqlError {
+    let bare = split(name).map_or_else(|_| name.to_string(), |(_, bare)| bare);
+    SqlError::new("42809", format!("\"{bare}\" is not {wanted}"))
+}
+
+/// 42P07.
+pub(crate) fn relation_exists(name: &str) -> SqlError {
+    SqlError::new("42P07", format!("relation \"{name}\" already exists"))
 }
 
 /// 42P01.

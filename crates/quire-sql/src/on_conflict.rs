@@ -145,7 +145,9 @@ fn arbiters(table: &TableDef, target: Option<&ConflictTarget>, needs_one: bool) 
         ConflictTarget::OnConstraint(name) => {
             let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
             let message = format!("constraint \"{name}\" for table \"{}\" does not exist", table.name);
-            (keys.into_iter().find(|key| key.name == name), SqlError::new("42704", message))
+            // A unique index is no constraint.
+            let named = |key: &UniqueKey| key.name == name && table.constraints[key.ordinal as usize].is_constraint();
+            (keys.into_iter().find(named), SqlError::new("42704", message))
         }
     };
     chosen.map(|key| vec![key]).ok_or(missing)

@@ -140,14 +140,8 @@ pub(crate) fn class_oid(name: &ObjectName, catalog: &Catalog, path: &[String]) -
         return Ok(Some(i64::from(sequence.id.0)));
     }
     let schemas: Vec<&String> = schema.iter().chain(if schema.is_none() { path } else { &[] }).collect();
-    for schema in schemas.into_iter().filter_map(|s| catalog.schema_by_name(s)) {
-        for table in catalog.tables.values().filter(|t| t.schema == schema.id) {
-            if let Some((ordinal, ..)) = table.unique_keys().find(|(_, index, _)| *index == relation) {
-                return Ok(Some(system::index_oid(table, ordinal as usize)));
-            }
-        }
-    }
-    Ok(None)
+    let index = schemas.into_iter().filter_map(|s| catalog.schema_by_name(s)).find_map(|s| catalog.index_by_name(s.id, &relation));
+    Ok(index.map(|(table, ordinal)| system::index_oid(table, ordinal as usize)))
 }
 
 fn literal(expr: &Expr) -> Option<&str> {

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use quire_types::Catalog;
 
+use crate::changes_within::returns_nothing;
 use crate::names::{Resolver, fold, missing_relation, split};
 use crate::temp::{TEMP_ALIAS, TEMP_SCHEMA};
 use crate::{Session, SqlError, operator_syntax, regtypes};
@@ -85,8 +86,14 @@ impl Session {
         }
         let path = self.search_path();
         let catalog = self.cell.get().catalog;
-        let mut names =
-            Names { catalog: &catalog, path: &path, is_system: &|name| self.engine.is_system_table(name), scopes: vec![], withs: vec![] };
+        let mut names = Names {
+            catalog: &catalog,
+            path: &path,
+            is_system: &|name| self.engine.is_system_table(name),
+            scopes: vec![],
+            silent: vec![],
+            withs: vec![],
+        };
         if let Statement::Insert(insert) = &statement
             && let TableObject::TableName(name) = &insert.table
         {
@@ -108,6 +115,8 @@ struct Names<'a> {
     is_system: &'a dyn Fn(&str) -> bool,
     /// Names of WITH queries that are in sight, innermost last.
     scopes: Vec<Vec<String>>,
+    /// Names of those that change rows and return none.
+    silent: Vec<String>,
     /// WITH clauses of the queries under way: visited, and put aside until the rest is.
     withs: Vec<Option<With>>,
 }
@@ -149,19 +158,27 @@ impl Names<'_> {
                     TEMP_ALIAS => temp,
                     schema => self.catalog.schema_by_name(schema),
                 };
-                match found.filter(|s| self.catalog.name_taken(s.id, &relation)) {
+                match found.filter(|s| self.catalog.has_relation(s.id, &relation)) {
                     Some(schema) => schema.name.clone(),
                     None => return Err(missing_relation(name).at_span(name.span())),
                 }
             }
-            None if self.scopes.iter().flatten().any(|with| *with == relation) => return Ok(()),
-            None if temp.is_some_and(|s| self.catalog.name_taken(s.id, &relation)) => temp.map(|s| s.name.clone()).unwrap_or_default(),
+            None if self.scopes.iter().flatten().any(|with| *with == relation) => {
+                return match self.silent.contains(&relation) {
+                    true => {
+                        let message = format!("WITH query \"{relation}\" does not have a RETURNING clause");
+                        Err(SqlError::new("0A000", message).at_span(name.span()))
+                    }
+                    false => Ok(()),
+                };
+            }
+            None if temp.is_some_and(|s| self.catalog.has_relation(s.id, &relation)) => temp.map(|s| s.name.clone()).unwrap_or_default(),
             None if !self.path.iter().any(|s| s == "pg_catalog") && (self.is_system)(&relation) => "pg_catalog".to_string(),
             None => {
                 let holds = |schema: &&String| match schema.as_str() {
                     "pg_catalog" => (self.is_system)(&relation),
                     "information_schema" => crate::system::in_information_schema(&relation),
-                    name => self.catalog.schema_by_name(name).is_some_and(|s| self.catalog.name_taken(s.id, &relation)),
+                    name => self.catalog.schema_by_name(name).is_some_and(|s| self.catalog.has_relation(s.id, &relation)),
                 };
                 let found = self.path.iter().find(holds).cloned();
                 found.ok_or_else(|| missing_relation(name).at_span(name.span()))?
@@ -302,6 +319,8 @@ impl VisitorMut for Names<'_> {
                     flow(name_of(self.scopes.last_mut().expect("just pushed"), &cte.alias.name))?;
                 }
             }
+            let silent = with.cte_tables.iter().filter(|cte| returns_nothing(&cte.query)).map(|cte| fold(&cte.alias.name));
+            self.silent.extend(silent);
             for cte in &mut with.cte_tables {
                 cte.query.visit(self)?;
                 if !recursive {

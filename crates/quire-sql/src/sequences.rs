@@ -21,7 +21,7 @@ use quire_types::{Catalog, CatalogChange, Isolation, Outcome, SequenceDef, Seque
 use crate::SqlError;
 use crate::catalog::ScopeCell;
 use crate::errors::{client_error, outcome_error};
-use crate::names::{Resolver, fold, missing_relation, split};
+use crate::names::{Resolver, fold, missing_relation, not_a};
 use crate::regtypes::{call, number, object_name};
 use crate::txn::Transaction;
 
@@ -323,8 +323,7 @@ pub(crate) fn sequence_named(name: &str, catalog: &Catalog, path: &[String]) -> 
 
 /// 42809.
 pub(crate) fn not_a_sequence(name: &ObjectName) -> SqlError {
-    let bare = split(name).map_or_else(|_| name.to_string(), |(_, bare)| bare);
-    SqlError::new("42809", format!("\"{bare}\" is not a sequence"))
+    not_a("a sequence", name)
 }
 
 /// A DEFAULT that takes the next value of a sequence, as it is kept.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{
-    ObjectType, ResetStatement, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
+    AlterIndexOperation, ObjectType, ResetStatement, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use quire_types::{Isolation, View};
 use crate::catalog::ScopeCell;
 use crate::changes_within::changes_within;
 use crate::cursor::Cursors;
+use crate::define_index::DropOptions;
 use crate::define_sequence::is_sequence_statement;
 use crate::errors::{client_error, is_retryable, outcome_error};
 use crate::lock::{Lock, locking, without_locks};
@@ -396,9 +397,11 @@ impl Session {
                 Box::pin(self.copy(source, to, target, options, legacy_options, transaction)).await
             }
             Statement::CreateTable(create) => Box::pin(self.create_table(create, transaction)).await,
+            Statement::CreateIndex(create) => Box::pin(self.create_index(create, transaction)).await,
             Statement::CreateView(create) => self.create_view(create, transaction).await,
             Statement::CreateSchema { schema_name, if_not_exists, .. } => self.create_schema(&schema_name, if_not_exists, transaction),
-            Statement::Drop { object_type, if_exists, names, cascade, .. } => match object_type {
+            Statement::Drop { object_type, if_exists, names, cascade, table, .. } => match object_type {
+                ObjectType::Index => self.drop_indexes(&names, table.as_ref(), DropOptions { if_exists, cascade }, transaction),
                 ObjectType::Table => self.drop_tables(&names, if_exists, cascade, transaction),
                 ObjectType::View => self.drop_views(&names, if_exists, cascade, transaction),
                 ObjectType::Schema => self.drop_schemas(&names, if_exists, cascade, transaction),
@@ -406,6 +409,12 @@ impl Session {
                 other => Err(SqlError::unsupported(format!("DROP {other}"))),
             },
             Statement::AlterTable(alter) => Box::pin(self.alter_table(alter, transaction)).await,
+            Statement::AlterIndex { name, operation: AlterIndexOperation::RenameIndex { index_name } } => {
+                self.alter_index(&name, &index_name, transaction)
+            }
+            Statement::Comment { object_type, object_name, comment, if_exists: false } => {
+                self.comment_on(object_type, &object_name, comment, transaction)
+            }
             Statement::Truncate(truncate) => self.truncate(&truncate, transaction),
             Statement::Analyze(analyze) => self.analyze(&analyze),
             Statement::Vacuum(vacuum) => self.vacuum(vacuum.table_name.as_ref()),

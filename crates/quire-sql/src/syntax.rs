@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
-use crate::{SqlError, lock_syntax};
+use crate::{SqlError, lock_syntax, syntax_define};
 
 /// Where a MOVE is rewritten to `FETCH … INTO this`: SQL's FETCH has no INTO, so nothing else comes out of the parser so.
 pub(crate) const MOVE_TARGET: &str = "quire:move";
@@ -32,7 +32,8 @@ fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
             Some((last, body)) if last.token == Token::SemiColon => (body.to_vec(), Some(last.clone())),
             _ => (statement.to_vec(), None),
         };
-        out.extend(whole_statement(crate::syntax_sequence::rewrite(expressions(lock_syntax::rewrite(body))))?);
+        let body = crate::syntax_sequence::rewrite(expressions(lock_syntax::rewrite(body)));
+        out.extend(whole_statement(syntax_define::rewrite(body)?)?);
         out.extend(end);
     }
     Ok(out)

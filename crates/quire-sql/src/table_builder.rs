@@ -11,9 +11,12 @@ use quire_types::{
 
 use crate::SqlError;
 use crate::ddl::{COLUMNS_MAX, duplicate_column, mentioned_columns, new_oid, sql_type};
-use crate::names::{Resolver, fold, split};
+use crate::names::{Resolver, fold, relation_exists, split};
 use crate::sequence_options::{SequenceOptions, serial_type};
 use crate::sequences::{resolve_defaults, sequence_default};
+
+/// Bytes of a name that is made here, as in Postgres.
+const NAME_BYTES_MAX: usize = 63;
 
 /// A new table's definition, and the sequences that its columns own.
 pub(crate) struct NewTable {
@@ -151,9 +154,8 @@ impl<'a> TableBuilder<'a> {
 
     /// A sequence that goes with the column.
     fn own_sequence(&mut self, id: ColumnId, column: &str, ty: SqlType, options: SequenceOptions) -> Result<TableId, SqlError> {
-        let base = format!("{}_{column}_seq", self.def.name);
         let taken = |name: &str| self.resolver.catalog.name_taken(self.def.schema, name) || self.sequences.iter().any(|s| s.name == name);
-        let name = free_name(base, taken);
+        let name = free_name(&self.def.name, column, "seq", taken);
         let mut sequence = options.create(self.def.schema, name, ty)?;
         sequence.owner = Some((self.def.id, id));
         let id = sequence.id;
@@ -225,14 +227,20 @@ impl<'a> TableBuilder<'a> {
         for column in self.def.columns.iter_mut().filter(|c| columns.contains(&c.id)) {
             column.nullable = false;
         }
-        let name = name.unwrap_or_else(|| self.constraint_name(&[], "pkey"));
+        let name = name.unwrap_or_else(|| self.index_name(&[], "pkey"));
         self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::PrimaryKey(columns) });
         Ok(())
     }
 
     fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>) {
-        let name = name.unwrap_or_else(|| self.constraint_name(&columns, "key"));
+        let name = name.unwrap_or_else(|| self.index_name(&columns, "key"));
         self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Unique(columns) });
+    }
+
+    /// CREATE INDEX. `named_by`: the columns that make its name when it is given none.
+    pub(crate) fn index(&mut self, name: Option<String>, columns: Vec<ColumnId>, named_by: &[ColumnId], unique: bool) {
+        let name = name.unwrap_or_else(|| self.index_name(named_by, "idx"));
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Index { columns, unique } });
     }
 
     fn check(&mut self, name: Option<String>, expr: &Expr) {
@@ -245,10 +253,26 @@ impl<'a> TableBuilder<'a> {
 
     /// `table_column_suffix`, numbered when taken, as Postgres names what the user did not.
     fn constraint_name(&self, columns: &[ColumnId], suffix: &str) -> String {
-        let mut parts = vec![self.def.name.as_str()];
-        parts.extend(columns.iter().filter_map(|id| self.def.column(*id)).map(|c| c.name.as_str()));
-        parts.push(suffix);
-        free_name(parts.join("_"), |name| self.def.constraints.iter().any(|c| c.name == name))
+        free_name(&self.def.name, &self.column_names(columns), suffix, |name| self.has_constraint(name))
+    }
+
+    /// The same for what has an index, whose name is that of a relation.
+    fn index_name(&self, columns: &[ColumnId], suffix: &str) -> String {
+        free_name(&self.def.name, &self.column_names(columns), suffix, |name| self.has_constraint(name) || self.is_relation(name))
+    }
+
+    fn column_names(&self, columns: &[ColumnId]) -> String {
+        let names: Vec<&str> = columns.iter().filter_map(|id| self.def.column(*id)).map(|c| c.name.as_str()).collect();
+        names.join("_")
+    }
+
+    fn has_constraint(&self, name: &str) -> bool {
+        self.def.constraints.iter().any(|c| c.name == name)
+    }
+
+    /// Whether a relation has the name, other than an index of the table.
+    fn is_relation(&self, name: &str) -> bool {
+        name == self.def.name || self.resolver.catalog.name_taken_beside(self.def.id, self.def.schema, name)
     }
 
     /// The table with its foreign keys resolved and its names found to be different.
@@ -257,6 +281,12 @@ impl<'a> TableBuilder<'a> {
             let name = name.unwrap_or_else(|| self.constraint_name(&columns, "fkey"));
             let kind = self.foreign_key(&name, columns, &key)?;
             self.def.constraints.push(ConstraintDef { name, kind });
+        }
+        let mut indexes = BTreeSet::new();
+        for (_, name, _) in self.def.indexes() {
+            if self.is_relation(name) || !indexes.insert(name) {
+                return Err(relation_exists(name));
+            }
         }
         let mut names = BTreeSet::new();
         for constraint in &self.def.constraints {
@@ -360,16 +390,34 @@ pub(crate) fn constraint_exists(name: &str, table: &str) -> SqlError {
     SqlError::new("42710", format!("constraint \"{name}\" for relation \"{table}\" already exists"))
 }
 
-/// The name, or with the first number that makes it free.
-fn free_name(base: String, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(&base) {
-        return base;
-    }
-    let mut number = 1;
-    while taken(&format!("{base}{number}")) {
+/// `table_columns_suffix`, or with the first number that makes it free.
+fn free_name(table: &str, columns: &str, suffix: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut number = 0;
+    loop {
+        let suffix = if number == 0 { suffix.to_string() } else { format!("{suffix}{number}") };
+        let name = made_name(table, columns, &suffix);
+        if !taken(&name) {
+            return name;
+        }
         number += 1;
     }
-    format!("{base}{number}")
+}
+
+/// What does not fit is taken from the end of the table's name or the columns', whichever is longer, as Postgres does.
+fn made_name(table: &str, columns: &str, suffix: &str) -> String {
+    let (mut first, mut second) = (table.len(), columns.len());
+    let rest = suffix.len() + if columns.is_empty() { 1 } else { 2 };
+    while first + second > NAME_BYTES_MAX.saturating_sub(rest) {
+        if first > second { first -= 1 } else { second -= 1 }
+    }
+    let cut = |name: &str, bytes: usize| -> String {
+        let whole = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= bytes).last();
+        name[..whole.unwrap_or_default()].to_string()
+    };
+    match columns.is_empty() {
+        true => format!("{}_{suffix}", cut(table, first)),
+        false => format!("{}_{}_{suffix}", cut(table, first), cut(columns, second)),
+    }
 }
 
 /// A DEFAULT as it is kept: its sequences by oid, and NULL as none.
@@ -381,4 +429,23 @@ pub(crate) fn default_text(expr: &Expr, resolver: &Resolver<'_>) -> Result<Optio
     resolve_defaults(&mut expr, resolver)?;
     let text = expr.to_string();
     Ok((!text.eq_ignore_ascii_case("NULL")).then_some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::free_name;
+
+    #[test]
+    fn names_that_are_made_are_short_and_free() {
+        let check = |table: &str, columns: &str, taken: &[&str], expected: &str| {
+            assert_eq!(free_name(table, columns, "idx", |name| taken.contains(&name)), expected);
+        };
+        let (long, longer) = ("a".repeat(40), "b".repeat(50));
+        check("t", "a_b", &[], "t_a_b_idx");
+        check("t", "", &[], "t_idx");
+        check("t", "a", &["t_a_idx", "t_a_idx1"], "t_a_idx2");
+        check(&long, &longer, &[], &format!("{}_{}_idx", &long[..29], &longer[..29]));
+        check("t", &longer.repeat(2), &[], &format!("t_{}_idx", &longer.repeat(2)[..57]));
+        check(&"é".repeat(40), "", &[], &format!("{}_idx", "é".repeat(29)));
+    }
 }

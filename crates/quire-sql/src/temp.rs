@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::OnCommit;
-use quire_types::{Catalog, CatalogChange, ConstraintKind, SchemaDef, SchemaId, SequenceDef, TableDef, TableId};
+use quire_types::{Catalog, CatalogChange, CommentTarget, ConstraintKind, SchemaDef, SchemaId, SequenceDef, TableDef, TableId};
 
 use crate::SqlError;
 use crate::txn::PendingWrite;
@@ -27,6 +27,7 @@ pub(crate) struct TempObjects {
     /// Those that columns own.
     pub(crate) sequences: BTreeMap<TableId, Arc<SequenceDef>>,
     pub(crate) rows: BTreeMap<TableId, PendingWrite>,
+    pub(crate) comments: BTreeMap<CommentTarget, Arc<str>>,
     /// ON COMMIT, where it says that not all stays.
     pub(crate) on_commit: BTreeMap<TableId, OnCommit>,
 }
@@ -39,13 +40,19 @@ impl TempObjects {
         }
         catalog.tables.extend(self.tables.iter().map(|(id, table)| (*id, table.clone())));
         catalog.sequences.extend(self.sequences.iter().map(|(id, sequence)| (*id, sequence.clone())));
+        catalog.comments.extend(self.comments.iter().map(|(target, text)| (target.clone(), text.clone())));
     }
 
     /// The definitions in a catalog.
     pub(crate) fn of(catalog: &Catalog) -> TempObjects {
         let tables = catalog.tables.iter().filter(|(_, table)| table.schema == TEMP_SCHEMA);
         let sequences = catalog.sequences.iter().filter(|(_, sequence)| sequence.schema == TEMP_SCHEMA);
+        let temporary = |target: &CommentTarget| {
+            target.relation().and_then(|id| catalog.tables.get(&id)).is_some_and(|table| table.schema == TEMP_SCHEMA)
+        };
+        let comments = catalog.comments.iter().filter(|(target, _)| temporary(target));
         TempObjects {
+            comments: comments.map(|(target, text)| (target.clone(), text.clone())).collect(),
             schema: catalog.schemas.get(&TEMP_SCHEMA).cloned(),
             tables: tables.map(|(id, table)| (*id, table.clone())).collect(),
             sequences: sequences.map(|(id, sequence)| (*id, sequence.clone())).collect(),
@@ -85,6 +92,9 @@ pub(crate) fn is_temporary(change: &CatalogChange, catalog: &Catalog) -> bool {
         CatalogChange::DropTable { id, .. } => catalog.tables.get(id).is_some_and(|table| table.schema == TEMP_SCHEMA),
         CatalogChange::DropSequence(id) | CatalogChange::MoveSequence { id, .. } => {
             catalog.sequences.get(id).is_some_and(|sequence| sequence.schema == TEMP_SCHEMA)
+        }
+        CatalogChange::SetComment { target, .. } => {
+            target.relation().and_then(|id| catalog.tables.get(&id)).is_some_and(|table| table.schema == TEMP_SCHEMA)
         }
         _ => false,
     }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use datafusion::sql::sqlparser::ast::OnCommit;
 use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
 use quire_types::{
-    Catalog, CatalogChange, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta, SequenceDef,
-    TableDef, TableId, TableRead, TableWrite, TxnId, View,
+    Catalog, CatalogChange, CommentTarget, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta,
+    SequenceDef, TableDef, TableId, TableRead, TableWrite, TxnId, View,
 };
 use roaring::RoaringTreemap;
 
@@ -242,7 +242,8 @@ impl Transaction {
         Ok(scope)
     }
 
-    /// Defines a table anew. `ordinals` tells, for each constraint, which one it was: the transaction's own rows stay, under the new definition.
+    /// Defines a table anew. `ordinals` tells, for each constraint, which one it was: the transaction's own rows stay, under the new
+    /// definition, and so do comments on what is called otherwise now.
     pub(crate) fn redefine(&mut self, what: &str, def: TableDef, ordinals: &[Option<u32>]) -> Result<(), SqlError> {
         if let Some(write) = self.writes.get_mut(&def.id) {
             write.version = def.version;
@@ -256,7 +257,36 @@ impl Transaction {
                 keys.extend(kept);
             }
         }
-        self.change(what, CatalogChange::ReplaceTable(def))
+        let moved = self.moved_comments(&def, ordinals);
+        self.change(what, CatalogChange::ReplaceTable(def))?;
+        self.say_again(what, moved)
+    }
+
+    /// Comments on constraints and indexes that get another name, on what they are called then.
+    fn moved_comments(&self, def: &TableDef, ordinals: &[Option<u32>]) -> Vec<(CommentTarget, Arc<str>)> {
+        let Some(old) = self.catalog.tables.get(&def.id) else { return vec![] };
+        let of_kind: [fn(TableId, String) -> CommentTarget; 2] = [CommentTarget::Constraint, CommentTarget::Index];
+        let mut moved = vec![];
+        for (constraint, ordinal) in def.constraints.iter().zip(ordinals) {
+            let Some(before) = ordinal.and_then(|n| old.constraints.get(n as usize)) else { continue };
+            if before.name == constraint.name {
+                continue;
+            }
+            for target in of_kind {
+                if let Some(text) = self.catalog.comments.get(&target(def.id, before.name.clone())) {
+                    moved.push((target(def.id, constraint.name.clone()), text.clone()));
+                }
+            }
+        }
+        moved
+    }
+
+    /// Comments that a change took along, although what they are about is there again.
+    pub(crate) fn say_again(&mut self, what: &str, comments: Vec<(CommentTarget, Arc<str>)>) -> Result<(), SqlError> {
+        for (target, text) in comments {
+            self.change(what, CatalogChange::SetComment { target, text: Some(text) })?;
+        }
+        Ok(())
     }
 
     /// The tables that a definition's foreign keys point at get a new version: whoever planned a change of their rows without knowing of the

@@ -139,10 +139,7 @@ fn as_read(table: &TableDef, read: &ViewRead) -> TableDef {
     let columns = std::mem::take(&mut def.columns);
     let known = |ids: &[quire_types::ColumnId]| ids.iter().all(|id| columns.iter().any(|c| c.id == *id));
     for constraint in &mut def.constraints {
-        let stays = match &constraint.kind {
-            ConstraintKind::PrimaryKey(ids) | ConstraintKind::Unique(ids) => known(ids),
-            _ => false,
-        };
+        let stays = constraint.kind.index_columns().is_some_and(known);
         // Keys are certified by the ordinals of their constraints, which stay as they are.
         if !stays {
             constraint.kind = ConstraintKind::Check("true".into());

@@ -2,9 +2,9 @@
 //!
 //! Keys in the family `state`, numbers big endian: `a` schema, `b` table, `c` view (definitions by id), `d` table row limit, `e` table
 //! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `i` sequence,
-//! `j` how far it has come since its definition was written, `p` position, `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its
-//! last writes, `t` LSN → purged rows, `u` LSN → locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id →
-//! Arrow IPC.
+//! `j` how far it has come since its definition was written, `k` relation and what of it → comment, `l` schema → comment (0: the
+//! database's), `p` position, `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows, `u` LSN →
+//! locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
 //!
 //! A commit writes the ids that it deletes and no more (`g`). When rows are purged, the chunks of the delete set that changed since the
 //! last time are written whole (`h`) and the commits' own records go: neither their number nor the work of one entry grows with the set.
@@ -17,7 +17,7 @@ use prost::Message;
 use quire_log::{Applied, Record, State, TableLsns};
 use quire_proto::v1::{self, state_record as r};
 use quire_proto::{decode_rows, encode_rows};
-use quire_types::{CatalogChange, Change, DEFAULT_SCHEMA, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId, View};
+use quire_types::{CatalogChange, Change, CommentTarget, DEFAULT_SCHEMA, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId, View};
 
 use crate::store::{Family, OrderedStore, StoreFailure, Write};
 
@@ -136,6 +136,7 @@ impl Index {
                     self.forget(*id);
                 }
                 catalog_writes(catalog, out);
+                comment_writes(catalog, view, out);
             }
             Change::Truncated(table) => {
                 self.forget(*table);
@@ -218,6 +219,50 @@ fn catalog_writes(catalog: &CatalogChange, out: &mut Vec<Write>) {
         // The definition is not in the change: the position has a key of its own, read after the definition's.
         CatalogChange::MoveSequence { id, .. } => out.push(put(key(b'j', &[id.0.into()]), value(catalog.clone()))),
         CatalogChange::DropSequence(id) => out.extend([b'i', b'j'].map(|prefix| clear(prefix, &[id.0.into()]))),
+        // See `comment_writes`.
+        CatalogChange::SetComment { .. } => {}
+    }
+}
+
+/// Comments that a change says, takes away, or takes along with what they are about. `view` is what the whole entry led to.
+fn comment_writes(change: &CatalogChange, view: &View, out: &mut Vec<Write>) {
+    match change {
+        CatalogChange::SetComment { target, text } => out.push(comment_write(target, text.as_ref())),
+        CatalogChange::ReplaceTable(table) => {
+            // The change does not say which columns and constraints are gone: what is left is written anew.
+            out.push(clear(b'k', &[table.id.0.into()]));
+            out.extend(view.catalog.comments_on(table.id).map(|(target, text)| comment_write(target, Some(text))));
+        }
+        CatalogChange::DropTable { id, .. } | CatalogChange::DropView(id) | CatalogChange::DropSequence(id) => {
+            out.push(clear(b'k', &[id.0.into()]));
+        }
+        CatalogChange::DropSchema(id) => out.push(clear(b'l', &[id.0.into()])),
+        CatalogChange::CreateSchema(_)
+        | CatalogChange::CreateTable(_)
+        | CatalogChange::CreateView { .. }
+        | CatalogChange::CreateSequence(_)
+        | CatalogChange::ReplaceSequence { .. }
+        | CatalogChange::MoveSequence { .. } => {}
+    }
+}
+
+fn comment_write(target: &CommentTarget, text: Option<&Arc<str>>) -> Write {
+    let key = comment_key(target);
+    let Some(text) = text else { return Write::delete(Family::State, key) };
+    let change = Change::Catalog(CatalogChange::SetComment { target: target.clone(), text: Some(text.clone()) });
+    put(key, r::Record::Change((&change).into()))
+}
+
+/// Those of one relation lie together, behind its definition.
+fn comment_key(target: &CommentTarget) -> Vec<u8> {
+    let named = |id: &TableId, kind: u64, name: &str| [key(b'k', &[id.0.into(), kind]).as_slice(), name.as_bytes()].concat();
+    match target {
+        CommentTarget::Database => key(b'l', &[0]),
+        CommentTarget::Schema(id) => key(b'l', &[id.0.into()]),
+        CommentTarget::Relation(id) => key(b'k', &[id.0.into(), 0]),
+        CommentTarget::Column(id, column) => key(b'k', &[id.0.into(), 1, column.0.into()]),
+        CommentTarget::Constraint(id, name) => named(id, 2, name),
+        CommentTarget::Index(id, name) => named(id, 3, name),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A group of nodes in one process, over real gRPC on loopback and real RocksDB.
 #![allow(clippy::unwrap_used)]
 
+mod comments;
 mod model;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::{ColumnId, Datum, SchemaId, SequenceDef, SequencePosition, SqlType, TableId, sql_type::FIELD_COLUMN_ID};
+use crate::{ColumnId, CommentTarget, Datum, SchemaId, SequenceDef, SequencePosition, SqlType, TableId, sql_type::FIELD_COLUMN_ID};
 
 /// The schema that exists from the start; its id is Postgres' oid of `public`.
 pub const DEFAULT_SCHEMA: (SchemaId, &str) = (SchemaId(2200), "public");
@@ -19,6 +19,8 @@ pub struct Catalog {
     pub views: BTreeMap<TableId, Arc<ViewDef>>,
     /// Sequences by id; ids are shared with tables.
     pub sequences: BTreeMap<TableId, Arc<SequenceDef>>,
+    /// COMMENT ON: texts by what they are about, which is there.
+    pub comments: BTreeMap<CommentTarget, Arc<str>>,
 }
 
 /// A schema (namespace).
@@ -37,7 +39,7 @@ pub struct TableDef {
     pub id: TableId,
     /// The schema it is in.
     pub schema: SchemaId,
-    /// Its name, unique among tables and views of the schema.
+    /// Its name, unique among tables, views, sequences and indexes of the schema.
     pub name: String,
     /// Counts definition changes and truncations; a commit names the version it was planned with.
     pub version: u64,
@@ -45,7 +47,7 @@ pub struct TableDef {
     pub columns: Vec<ColumnDef>,
     /// The id that the next added column gets.
     pub next_column_id: ColumnId,
-    /// Constraints in the order they were declared (NOT NULL is a property of the column).
+    /// Constraints and indexes in the order they were declared (NOT NULL is a property of the column).
     pub constraints: Vec<ConstraintDef>,
     /// The clustering key: segments are sorted by it. The primary key's columns unless said otherwise; may be empty.
     pub clustering: Vec<ColumnId>,
@@ -86,16 +88,17 @@ pub enum Generated {
     Stored(String),
 }
 
-/// A table constraint.
+/// A table constraint, or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConstraintDef {
-    /// Its name, unique in the table; also the index's name for PRIMARY KEY and UNIQUE.
+    /// Its name, unique in the table; for PRIMARY KEY and UNIQUE also that of their index. An index's name is unique among those of the
+    /// schema's relations.
     pub name: String,
     /// What it says.
     pub kind: ConstraintKind,
 }
 
-/// What a constraint says.
+/// What a constraint says, or what an index is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConstraintKind {
     /// PRIMARY KEY (columns).
@@ -116,6 +119,13 @@ pub enum ConstraintKind {
         on_delete: ReferentialAction,
         /// ON UPDATE.
         on_update: ReferentialAction,
+    },
+    /// CREATE INDEX (columns), which is no constraint to the catalogs.
+    Index {
+        /// Its columns.
+        columns: Vec<ColumnId>,
+        /// CREATE UNIQUE INDEX: it is enforced as UNIQUE is.
+        unique: bool,
     },
 }
 
@@ -212,6 +222,13 @@ pub enum CatalogChange {
     },
     /// Drops a sequence.
     DropSequence(TableId),
+    /// COMMENT ON. Refused when what it is about is not there.
+    SetComment {
+        /// What it is about.
+        target: CommentTarget,
+        /// The text; `None` takes it away.
+        text: Option<Arc<str>>,
+    },
 }
 
 impl Catalog {
@@ -243,11 +260,29 @@ impl Catalog {
         self.sequences.values().find(|s| s.schema == schema && s.name == name)
     }
 
-    /// True when a table, view or sequence of the schema has this name.
-    pub fn name_taken(&self, schema: SchemaId, name: &str) -> bool {
+    /// The index with this name in this schema, be it a constraint's or not: its table, and its ordinal among the constraints.
+    pub fn index_by_name(&self, schema: SchemaId, name: &str) -> Option<(&Arc<TableDef>, u32)> {
+        self.tables.values().filter(|t| t.schema == schema).find_map(|table| {
+            let (ordinal, ..) = table.indexes().find(|(_, index, _)| *index == name)?;
+            Some((table, ordinal))
+        })
+    }
+
+    /// True when a table, view or sequence of the schema has this name: what a query may read.
+    pub fn has_relation(&self, schema: SchemaId, name: &str) -> bool {
         self.table_by_name(schema, name).is_some()
             || self.view_by_name(schema, name).is_some()
             || self.sequence_by_name(schema, name).is_some()
+    }
+
+    /// True when a table, view, sequence or index of the schema has this name: nothing new can have it.
+    pub fn name_taken(&self, schema: SchemaId, name: &str) -> bool {
+        self.has_relation(schema, name) || self.index_by_name(schema, name).is_some()
+    }
+
+    /// True when something has this name that is not an index of the table: none of that table's can have it.
+    pub fn name_taken_beside(&self, table: TableId, schema: SchemaId, name: &str) -> bool {
+        self.has_relation(schema, name) || self.index_by_name(schema, name).is_some_and(|(of, _)| of.id != table)
     }
 
     /// True when a table, view or sequence has this id.
@@ -300,6 +335,15 @@ impl Catalog {
             CatalogChange::DropSequence(id) => {
                 self.sequences.remove(id);
             }
+            CatalogChange::SetComment { target, text: Some(text) } => {
+                self.comments.insert(target.clone(), text.clone());
+            }
+            CatalogChange::SetComment { target, text: None } => {
+                self.comments.remove(target);
+            }
+        }
+        if change.takes_away() {
+            self.forget_comments();
         }
     }
 }
@@ -316,7 +360,53 @@ impl CatalogChange {
             | CatalogChange::DropView(id)
             | CatalogChange::MoveSequence { id, .. }
             | CatalogChange::DropSequence(id) => Some(*id),
+            CatalogChange::SetComment { target, .. } => target.relation(),
         }
+    }
+
+    /// Whether something may be gone after it that had a comment: an object, a column, a constraint.
+    fn takes_away(&self) -> bool {
+        match self {
+            CatalogChange::DropSchema(_)
+            | CatalogChange::ReplaceTable(_)
+            | CatalogChange::DropTable { .. }
+            | CatalogChange::DropView(_)
+            | CatalogChange::DropSequence(_) => true,
+            CatalogChange::CreateSchema(_)
+            | CatalogChange::CreateTable(_)
+            | CatalogChange::CreateView { .. }
+            | CatalogChange::CreateSequence(_)
+            | CatalogChange::ReplaceSequence { .. }
+            | CatalogChange::MoveSequence { .. }
+            | CatalogChange::SetComment { .. } => false,
+        }
+    }
+}
+
+impl ConstraintKind {
+    /// The columns of what has an index: PRIMARY KEY, UNIQUE, and indexes themselves.
+    pub fn index_columns(&self) -> Option<&[ColumnId]> {
+        match self {
+            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::Index { columns, .. } => {
+                Some(columns.as_slice())
+            }
+            ConstraintKind::Check(_) | ConstraintKind::ForeignKey { .. } => None,
+        }
+    }
+
+    /// The columns of what no two rows may have in common: PRIMARY KEY, UNIQUE, and a unique index.
+    pub fn unique_columns(&self) -> Option<&[ColumnId]> {
+        match self {
+            ConstraintKind::Index { unique: false, .. } => None,
+            _ => self.index_columns(),
+        }
+    }
+}
+
+impl ConstraintDef {
+    /// False for an index: it has a constraint's place and is none.
+    pub fn is_constraint(&self) -> bool {
+        !matches!(self.kind, ConstraintKind::Index { .. })
     }
 }
 
@@ -352,12 +442,14 @@ impl TableDef {
         self.unique_keys().find(|(_, _, key)| same(key)).map(|(ordinal, _, key)| (ordinal, key))
     }
 
-    /// PRIMARY KEY and UNIQUE constraints: (ordinal among the constraints, name, columns).
+    /// PRIMARY KEY and UNIQUE constraints, and unique indexes: (ordinal among the constraints, name, columns).
     pub fn unique_keys(&self) -> impl Iterator<Item = (u32, &str, &[ColumnId])> {
-        self.constraints.iter().enumerate().filter_map(|(i, c)| match &c.kind {
-            ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) => Some((i as u32, c.name.as_str(), columns.as_slice())),
-            _ => None,
-        })
+        self.constraints.iter().enumerate().filter_map(|(i, c)| Some((i as u32, c.name.as_str(), c.kind.unique_columns()?)))
+    }
+
+    /// Everything that has an index: the unique keys, and the other indexes. (ordinal among the constraints, name, columns)
+    pub fn indexes(&self) -> impl Iterator<Item = (u32, &str, &[ColumnId])> {
+        self.constraints.iter().enumerate().filter_map(|(i, c)| Some((i as u32, c.name.as_str(), c.kind.index_columns()?)))
     }
 
     /// The Arrow schema of the table's rows: fields in SQL order, each with its SQL type and column id as metadata.

@@ -24,6 +24,9 @@ pub use catalog::{
     ViewDef, ViewRead,
 };
 
+mod comment;
+pub use comment::CommentTarget;
+
 mod sequence;
 pub use sequence::{SequenceDef, SequencePosition};
 

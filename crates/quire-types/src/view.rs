@@ -166,6 +166,10 @@ impl View {
         self.catalog.tables.values().for_each(|t| catalog(CatalogChange::CreateTable(t.as_ref().clone())));
         self.catalog.views.values().for_each(|v| catalog(CatalogChange::CreateView { view: v.as_ref().clone(), replace: false }));
         self.catalog.sequences.values().for_each(|s| catalog(CatalogChange::CreateSequence(s.as_ref().clone())));
+        self.catalog
+            .comments
+            .iter()
+            .for_each(|(target, text)| catalog(CatalogChange::SetComment { target: target.clone(), text: Some(text.clone()) }));
         for (&table, rows) in &self.tables {
             changes.push(Change::RowLimit { table, next: rows.next_row_id });
             changes.extend(rows.segments.iter().cloned().map(Change::SegmentAdded));

@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, Commit, Compact, ConstraintDef, ConstraintKind, Datum, DeltaMeta, Generated,
-    Isolation, KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet, SchemaDef, SchemaId,
-    Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, ViewDef,
-    ViewRead,
+    CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Datum,
+    DeltaMeta, Generated, Isolation, KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet,
+    SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite,
+    Term, TxnId, ViewDef, ViewRead,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -45,6 +45,11 @@ fn table() -> TableDef {
                     on_update: ReferentialAction::NoAction,
                 },
             },
+            ConstraintDef {
+                name: "by_price".into(),
+                kind: ConstraintKind::Index { columns: vec![ColumnId(4), ColumnId(1)], unique: false },
+            },
+            ConstraintDef { name: "one_price".into(), kind: ConstraintKind::Index { columns: vec![ColumnId(4)], unique: true } },
         ],
         clustering: vec![ColumnId(1)],
     }
@@ -91,9 +96,22 @@ fn segment() -> SegmentMeta {
     }
 }
 
+fn comments() -> Vec<CatalogChange> {
+    let targets = [
+        CommentTarget::Database,
+        CommentTarget::Schema(SchemaId(2200)),
+        CommentTarget::Relation(TableId(20_000)),
+        CommentTarget::Column(TableId(20_000), ColumnId(4)),
+        CommentTarget::Constraint(TableId(20_000), "fk".into()),
+        CommentTarget::Index(TableId(20_000), "by_price".into()),
+    ];
+    let said = targets.map(|target| CatalogChange::SetComment { target, text: Some("é".into()) });
+    said.into_iter().chain([CatalogChange::SetComment { target: CommentTarget::Database, text: None }]).collect()
+}
+
 #[test]
 fn log_entries_round_trip() {
-    let commit = Commit {
+    let mut commit = Commit {
         txn_id: TxnId(1 << 100),
         snapshot: Lsn(9),
         isolation: Isolation::RepeatableRead,
@@ -154,6 +172,7 @@ fn log_entries_round_trip() {
             shared: vec![RowId(5), RowId(6)],
         }],
     };
+    commit.catalog.extend(comments());
     let dropped: RowSet = [3, 70_000, 1 << 40].map(RowId).into_iter().collect();
     let seal = Seal { table: TableId(1), version: 2, first: RowId(3), end: RowId(4), segments: vec![segment()], dropped: dropped.clone() };
     let compact = Compact { table: TableId(1), inputs: vec![SegmentId(1), SegmentId(u64::MAX)], outputs: vec![segment()], dropped };
@@ -208,4 +227,11 @@ fn contradictions_are_refused() {
     let mut unknown_key = v1::TableDef::from(&table());
     unknown_key.columns.remove(0);
     assert_eq!(TableDef::try_from(unknown_key), Err(Malformed("table.constraints")));
+    let mut unknown_index = v1::TableDef::from(&table());
+    unknown_index.constraints.retain(|c| c.name == "by_price");
+    unknown_index.columns.remove(1);
+    assert_eq!(TableDef::try_from(unknown_index), Err(Malformed("table.constraints")));
+    let nothing = v1::SetComment { target: Some(v1::CommentTarget { target: None }), text: None };
+    let nothing = v1::CatalogChange { change: Some(v1::catalog_change::Change::SetComment(nothing)) };
+    assert_eq!(CatalogChange::try_from(nothing), Err(Malformed("comment_target.target")));
 }

@@ -1,6 +1,6 @@
 //! Relations, their columns, types and defaults: `pg_class`, `pg_attribute`, `pg_attrdef`, `pg_type`, `pg_namespace`.
 //!
-//! Each kind of relation adds its rows in a function of its own; what is made next (indexes of their own) gets one more.
+//! Each kind of relation adds its rows in a function of its own.
 
 use datafusion::common::ScalarValue;
 use quire_types::{Catalog, ConstraintKind, Generated, SchemaId, SqlType, TableDef, View, ViewDef};
@@ -43,7 +43,7 @@ pub(super) fn classes(catalog: &Catalog, view: &View) -> Vec<Row> {
     let mut rows = vec![];
     for table in catalog.tables.values() {
         rows.push(table_class(catalog, table, view));
-        for (ordinal, name, columns) in table.unique_keys() {
+        for (ordinal, name, columns) in table.indexes() {
             let mut row = class(index_oid(table, ordinal as usize), name, table.schema, "i", columns.len());
             row.insert("relam", oid(BTREE));
             rows.push(row);
@@ -64,7 +64,7 @@ fn table_class(catalog: &Catalog, table: &TableDef, view: &View) -> Row {
     row.insert("reltype", oid(row_type_oid(table.id.0)));
     row.insert("relam", oid(HEAP));
     row.insert("relreplident", text("d"));
-    row.insert("relhasindex", truth(table.unique_keys().next().is_some()));
+    row.insert("relhasindex", truth(table.indexes().next().is_some()));
     row.insert("relchecks", count(table.constraints.iter().filter(|c| is_check(&c.kind)).count()));
     // A foreign key is two triggers on either side.
     row.insert("relhastriggers", truth(super::constraints::has_foreign_key(catalog, table)));
@@ -131,14 +131,17 @@ pub(super) fn attributes(catalog: &Catalog) -> Vec<Row> {
     for table in catalog.tables.values() {
         for (i, column) in table.columns.iter().enumerate() {
             let mut row = typed_attribute(table.id.0.into(), i + 1, &column.name, column.ty, !column.nullable);
-            row.insert("atthasdef", truth(column.default.is_some()));
+            row.insert("atthasdef", truth(column.default.is_some() || matches!(column.generated, Some(Generated::Stored(_)))));
             row.insert("atthasmissing", truth(column.missing.is_some()));
             if let Some(Generated::Identity { always, .. }) = &column.generated {
                 row.insert("attidentity", text(if *always { "a" } else { "d" }));
             }
+            if let Some(Generated::Stored(_)) = &column.generated {
+                row.insert("attgenerated", text("s"));
+            }
             rows.push(row);
         }
-        for (ordinal, _, columns) in table.unique_keys() {
+        for (ordinal, _, columns) in table.indexes() {
             let index = index_oid(table, ordinal as usize);
             let columns = columns.iter().filter_map(|id| table.column(*id));
             rows.extend(columns.enumerate().map(|(i, column)| typed_attribute(index, i + 1, &column.name, column.ty, false)));

@@ -1,6 +1,6 @@
 //! Keys and constraints: `pg_index`, `pg_constraint`, and how they are written.
 //!
-//! Indexes are those that PRIMARY KEY and UNIQUE make; others add their rows to [`indexes`] and their text to [`index_definition`].
+//! Indexes are those that PRIMARY KEY and UNIQUE make, and those of CREATE INDEX, which are no constraints.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -55,7 +55,8 @@ fn operator_class(type_oid: i64) -> i64 {
 pub(super) fn indexes(catalog: &Catalog) -> Vec<Row> {
     let mut rows = vec![];
     for table in catalog.tables.values() {
-        for (ordinal, _, columns) in table.unique_keys() {
+        for (ordinal, _, columns) in table.indexes() {
+            let kind = &table.constraints[ordinal as usize].kind;
             let types: Vec<i64> = columns.iter().filter_map(|id| table.column(*id)).map(|c| i64::from(values::oid_of(c.ty))).collect();
             let collation = |ty: &i64| super::types::by_oid(*ty).map_or(0, |t| if t.collation == 0 { 0 } else { DEFAULT_COLLATION });
             rows.push(Row::from([
@@ -63,8 +64,8 @@ pub(super) fn indexes(catalog: &Catalog) -> Vec<Row> {
                 ("indrelid", oid(table.id.0)),
                 ("indnatts", count(columns.len())),
                 ("indnkeyatts", count(columns.len())),
-                ("indisunique", truth(true)),
-                ("indisprimary", truth(table.primary_key() == Some(columns))),
+                ("indisunique", truth(kind.unique_columns().is_some())),
+                ("indisprimary", truth(matches!(kind, ConstraintKind::PrimaryKey(_)))),
                 ("indimmediate", truth(true)),
                 ("indisvalid", truth(true)),
                 ("indisready", truth(true)),
@@ -121,6 +122,7 @@ pub(super) fn constraints(catalog: &Catalog) -> Vec<Row> {
                     row.insert("confmatchtype", text("s"));
                     "f"
                 }
+                ConstraintKind::Index { .. } => continue,
             };
             row.insert("contype", text(kind));
             rows.push(row);
@@ -166,6 +168,7 @@ pub(super) fn constraint_definition(seen: &Seen<'_>, oid: i64, pretty: bool) -> 
                 let (on_update, on_delete) = (on("UPDATE", *on_update), on("DELETE", *on_delete));
                 format!("FOREIGN KEY ({columns}) REFERENCES {name}({keys}){on_update}{on_delete}")
             }
+            ConstraintKind::Index { .. } => return None,
         });
     }
     None
@@ -184,8 +187,8 @@ fn on(event: &str, action: ReferentialAction) -> String {
 /// `pg_get_indexdef`: the whole statement, or one column from 1. The pretty form leaves out the schema where it can be.
 pub(super) fn index_definition(seen: &Seen<'_>, oid: i64, column: i64, pretty: bool) -> Option<String> {
     for table in seen.catalog.tables.values() {
-        let found = table.unique_keys().find(|(ordinal, ..)| index_oid(table, *ordinal as usize) == oid);
-        let Some((_, name, columns)) = found else { continue };
+        let found = table.indexes().find(|(ordinal, ..)| index_oid(table, *ordinal as usize) == oid);
+        let Some((ordinal, name, columns)) = found else { continue };
         if column != 0 {
             let id = usize::try_from(column - 1).ok().and_then(|i| columns.get(i));
             return Some(id.and_then(|id| table.column(*id)).map(|c| quoted(&c.name)).unwrap_or_default());
@@ -195,7 +198,8 @@ pub(super) fn index_definition(seen: &Seen<'_>, oid: i64, column: i64, pretty: b
             true => seen.class_name(table.id.0.into()),
             false => format!("{}.{}", quoted(&schema), quoted(&table.name)),
         };
-        return Some(format!("CREATE UNIQUE INDEX {} ON {on} USING btree ({})", quoted(name), column_list(table, columns)));
+        let unique = if table.constraints[ordinal as usize].kind.unique_columns().is_some() { "UNIQUE " } else { "" };
+        return Some(format!("CREATE {unique}INDEX {} ON {on} USING btree ({})", quoted(name), column_list(table, columns)));
     }
     None
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use datafusion::prelude::SessionContext;
 
-use super::{OWNER, Seen, constraints, deparse, fixed, procs, relations, sizes, types, viewdef};
+use super::{OWNER, Seen, comments, constraints, deparse, fixed, procs, relations, sizes, types, viewdef};
 use crate::catalog::ScopeCell;
 use crate::engine::SUPERUSER;
 use crate::session_functions::{Body, argument, flag, register_all, repeat, text_of, truths, wrong_argument};
@@ -39,11 +39,9 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
             described(cell, args, |seen, oid, _| procs::identity(seen.catalog, oid))
         }),
         ("pg_get_expr", DataType::Utf8, expression),
-        ("obj_description", DataType::Utf8, object_description),
-        ("shobj_description", DataType::Utf8, object_description),
-        ("col_description", DataType::Utf8, |cell, args, _| {
-            described(cell, args, |_, oid, asked| description(oid, Some("pg_class"), asked.number.unwrap_or(0)))
-        }),
+        ("obj_description", DataType::Utf8, comments::of_object),
+        ("shobj_description", DataType::Utf8, comments::of_shared_object),
+        ("col_description", DataType::Utf8, comments::of_column),
         ("quire_class_name", DataType::Utf8, |cell, args, _| {
             described(cell, args, |seen, oid, _| Some(if oid == 0 { "-".to_string() } else { seen.class_name(oid) }))
         }),
@@ -166,7 +164,7 @@ fn described(cell: &ScopeCell, args: &[ArrayRef], of: fn(&Seen<'_>, i64, Asked) 
 }
 
 /// Numbers, or names of relations.
-fn oids(seen: &Seen<'_>, array: &ArrayRef) -> Result<Int64Array, SqlError> {
+pub(super) fn oids(seen: &Seen<'_>, array: &ArrayRef) -> Result<Int64Array, SqlError> {
     if !matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
         let numbers = cast(array, &DataType::Int64).map_err(wrong_argument)?;
         return Ok(numbers.as_primitive::<Int64Type>().clone());
@@ -258,41 +256,6 @@ fn expression(_: &ScopeCell, args: &[ArrayRef], rows: usize) -> Result<ArrayRef,
         Some(if flag(args, 2, row) { deparse::pretty(text) } else { text.to_string() })
     });
     Ok(Arc::new(shown.collect::<StringArray>()))
-}
-
-/// Comments of system objects: by object, catalog and column.
-fn description(oid: i64, catalog: Option<&str>, column: i64) -> Option<String> {
-    static TEXTS: LazyLock<HashMap<(i64, i64), Vec<(i64, String)>>> = LazyLock::new(|| {
-        let batch = relations::find("pg_catalog", "pg_description").and_then(|r| fixed::batch(r).ok().flatten());
-        let read = batch.as_ref().and_then(|batch| {
-            let number = |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
-            let (objects, classes) = (number("objoid")?, number("classoid")?);
-            let columns = batch.column_by_name("objsubid")?.as_primitive_opt::<Int32Type>()?;
-            let texts = batch.column_by_name("description")?.as_string_opt::<i32>()?;
-            let mut read: HashMap<(i64, i64), Vec<(i64, String)>> = HashMap::new();
-            for row in 0..batch.num_rows() {
-                let key = (objects.value(row), i64::from(columns.value(row)));
-                read.entry(key).or_default().push((classes.value(row), texts.value(row).to_string()));
-            }
-            Some(read)
-        });
-        read.unwrap_or_default()
-    });
-    let class = catalog.map(|name| relations::find("pg_catalog", name).map_or(0, |r| r.oid));
-    let texts = TEXTS.get(&(oid, column))?;
-    texts.iter().find(|(of, _)| class.is_none_or(|class| class == *of)).map(|(_, text)| text.clone())
-}
-
-fn object_description(cell: &ScopeCell, args: &[ArrayRef], _: usize) -> Result<ArrayRef, SqlError> {
-    let scope = cell.get();
-    let path = cell.settings().lock().search_path();
-    let objects = oids(&Seen { catalog: &scope.catalog, view: &scope.view, path: &path }, argument(args, 0)?)?;
-    let catalogs = args.get(1).map(text_of).transpose()?;
-    let texts = objects.iter().enumerate().map(|(row, oid)| {
-        let catalog = catalogs.as_ref().map(|c| c.as_string::<i32>().value(row));
-        description(oid?, catalog, 0)
-    });
-    Ok(Arc::new(texts.collect::<StringArray>()))
 }
 
 fn encoding(_: &ScopeCell, args: &[ArrayRef], _: usize) -> Result<ArrayRef, SqlError> {

@@ -220,6 +220,7 @@ fn constraints(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::Unique(_) => "UNIQUE",
                 ConstraintKind::Check(_) => "CHECK",
                 ConstraintKind::ForeignKey { .. } => "FOREIGN KEY",
+                ConstraintKind::Index { .. } => continue,
             };
             row.insert("constraint_type", text(kind));
             row.insert("is_deferrable", text("NO"));
@@ -239,7 +240,7 @@ fn key_columns(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) | ConstraintKind::ForeignKey { columns, .. } => {
                     columns
                 }
-                ConstraintKind::Check(_) => continue,
+                ConstraintKind::Check(_) | ConstraintKind::Index { .. } => continue,
             };
             let names: Vec<&ColumnDef> = columns.iter().filter_map(|id| table.column(*id)).collect();
             for (i, column) in names.into_iter().enumerate() {
@@ -274,7 +275,8 @@ fn references(catalog: &Catalog) -> Vec<Row> {
             let ConstraintKind::ForeignKey { references, referenced, on_delete, on_update, .. } = &constraint.kind else { continue };
             let mut row = constraint_name(catalog, table, &constraint.name);
             if let Some(parent) = catalog.tables.get(references)
-                && let Some((_, key, _)) = referenced_key(parent, referenced)
+                && let Some((ordinal, key, _)) = referenced_key(parent, referenced)
+                && parent.constraints[ordinal as usize].is_constraint()
             {
                 row.insert("unique_constraint_catalog", text(DATABASE));
                 row.insert("unique_constraint_schema", text(schema_name(catalog, parent.schema)));
@@ -308,6 +310,7 @@ fn used_columns(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) => (Some(table), columns.clone()),
                 ConstraintKind::Check(sql) => (Some(table), crate::ddl::check_columns(table, sql)),
                 ConstraintKind::ForeignKey { references, referenced, .. } => (catalog.tables.get(references), referenced.clone()),
+                ConstraintKind::Index { .. } => continue,
             };
             let Some(owner) = owner else { continue };
             for column in columns.iter().filter_map(|id| owner.column(*id)) {
@@ -328,7 +331,7 @@ fn used_tables(catalog: &Catalog) -> Vec<Row> {
             let owner = match &constraint.kind {
                 ConstraintKind::PrimaryKey(_) | ConstraintKind::Unique(_) => Some(table),
                 ConstraintKind::ForeignKey { references, .. } => catalog.tables.get(references),
-                ConstraintKind::Check(_) => None,
+                ConstraintKind::Check(_) | ConstraintKind::Index { .. } => None,
             };
             let Some(owner) = owner else { continue };
             let mut row = relation(catalog, owner.schema, &owner.name);

@@ -5,6 +5,7 @@
 //! and made anew for each query that names them. What is not mentioned in [`SystemSchema::rows`] has no rows.
 
 mod classes;
+mod comments;
 mod constraints;
 mod deparse;
 mod fixed;
@@ -134,6 +135,8 @@ impl SystemSchema {
             "pg_namespace" => classes::namespaces(seen.catalog),
             "pg_index" => constraints::indexes(seen.catalog),
             "pg_constraint" => constraints::constraints(seen.catalog),
+            "pg_description" => comments::descriptions(seen.catalog),
+            "pg_shdescription" => comments::shared(seen.catalog),
             "pg_database" => server::databases(),
             "pg_roles" | "pg_authid" => server::roles(),
             "pg_user" | "pg_shadow" => server::users(),

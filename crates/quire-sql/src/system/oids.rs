@@ -4,7 +4,7 @@ use quire_types::{Catalog, SchemaId, TableDef};
 
 use super::{INFORMATION_SCHEMA, PG_CATALOG, relations};
 
-/// An index that a PRIMARY KEY or UNIQUE constraint makes, as the catalogs show it.
+/// An index, be it a constraint's or not.
 pub(crate) fn index_oid(table: &TableDef, ordinal: usize) -> i64 {
     derived(table.id.0, ordinal, 1)
 }
@@ -49,7 +49,7 @@ pub(crate) fn class_by_oid(catalog: &Catalog, oid: i64) -> Option<(String, Strin
         if i64::from(table.id.0) == oid {
             return Some((schema_name(catalog, table.schema), table.name.clone()));
         }
-        if let Some((_, index, _)) = table.unique_keys().find(|(n, ..)| index_oid(table, *n as usize) == oid) {
+        if let Some((_, index, _)) = table.indexes().find(|(n, ..)| index_oid(table, *n as usize) == oid) {
             return Some((schema_name(catalog, table.schema), index.to_string()));
         }
     }

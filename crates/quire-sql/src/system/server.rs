@@ -80,7 +80,7 @@ pub(super) fn tables(catalog: &Catalog) -> Vec<Row> {
             ("schemaname", text(schema_name(catalog, t.schema))),
             ("tablename", text(&t.name)),
             ("tableowner", text(SUPERUSER)),
-            ("hasindexes", truth(t.unique_keys().next().is_some())),
+            ("hasindexes", truth(t.indexes().next().is_some())),
             ("hasrules", truth(false)),
             ("hastriggers", truth(constraints::has_foreign_key(catalog, t))),
             ("rowsecurity", truth(false)),
@@ -93,7 +93,7 @@ pub(super) fn tables(catalog: &Catalog) -> Vec<Row> {
 pub(super) fn indexes(seen: &Seen<'_>) -> Vec<Row> {
     let mut rows = vec![];
     for table in seen.catalog.tables.values() {
-        for (ordinal, name, _) in table.unique_keys() {
+        for (ordinal, name, _) in table.indexes() {
             let oid = oids::index_oid(table, ordinal as usize);
             rows.push(Row::from([
                 ("schemaname", text(schema_name(seen.catalog, table.schema))),
