@@ -8,7 +8,7 @@ use quire_types::{Catalog, ConstraintKind, Generated, SchemaId, SqlType, TableDe
 use super::oids::{default_oid, index_oid, row_type_oid};
 use super::relations::{self, Relation};
 use super::rows::{Row, count, int, oid, text, truth};
-use super::{INFORMATION_SCHEMA, OWNER, PG_CATALOG, Seen, sequences, types};
+use super::{INFORMATION_SCHEMA, OWNER, PG_CATALOG, Seen, deparse, sequences, types};
 use crate::temp::TEMP_SCHEMA;
 use crate::values;
 
@@ -184,12 +184,16 @@ pub(super) fn defaults(seen: &Seen<'_>) -> Vec<Row> {
     let mut rows = vec![];
     for table in seen.catalog.tables.values() {
         for (i, column) in table.columns.iter().enumerate() {
-            let Some(default) = &column.default else { continue };
+            let text_of = match (&column.default, &column.generated) {
+                (_, Some(Generated::Stored(sql))) => deparse::check(table, sql, false),
+                (Some(default), _) => sequences::default(seen, default, column.ty),
+                (None, _) => continue,
+            };
             rows.push(Row::from([
                 ("oid", oid(default_oid(table, i))),
                 ("adrelid", oid(table.id.0)),
                 ("adnum", count(i + 1)),
-                ("adbin", text(sequences::default(seen, default, column.ty))),
+                ("adbin", text(text_of)),
             ]));
         }
     }

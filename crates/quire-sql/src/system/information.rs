@@ -115,6 +115,10 @@ fn columns(seen: &Seen<'_>) -> Vec<Row> {
                 row.insert("identity_generation", text(if *always { "ALWAYS" } else { "BY DEFAULT" }));
                 row.extend(catalog.sequences.get(sequence).into_iter().flat_map(|s| sequences::identity(s)));
             }
+            if let Some(Generated::Stored(sql)) = &c.generated {
+                row.insert("is_generated", text("ALWAYS"));
+                row.insert("generation_expression", text(deparse::check(table, sql, false)));
+            }
             rows.push(row);
         }
     }
