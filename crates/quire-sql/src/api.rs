@@ -152,6 +152,8 @@ pub struct Prepared {
     pub parameters: Vec<WireType>,
     /// Columns of the result; `None` when it has no rows.
     pub columns: Option<Arc<Vec<OutputColumn>>>,
+    /// Taken apart, when it is of a shape that needs no plan.
+    pub(crate) ready: Option<crate::ready::Ready>,
 }
 
 impl Prepared {

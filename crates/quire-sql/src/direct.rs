@@ -38,41 +38,64 @@ const ROWS_MAX: usize = 64;
 
 /// Rows of a table, by a key of one of its indexes.
 pub(crate) struct RowsByKey {
-    key: UniqueKey,
-    unique: bool,
+    pub(crate) key: Arc<UniqueKey>,
+    pub(crate) unique: bool,
     /// One row: the key's columns.
-    wanted: RecordBatch,
+    pub(crate) wanted: RecordBatch,
     /// What else the rows' columns equal: positions, and one row of them.
-    rest: Option<(Vec<usize>, RecordBatch)>,
+    pub(crate) rest: Option<(Vec<usize>, RecordBatch)>,
 }
 
 impl RowsByKey {
-    /// The rows that a WHERE names, when it says of each column of a key what it equals, and nothing but what columns equal.
+    /// The rows that a WHERE names by constants.
     pub(crate) fn named_by(selection: &Expr, table: &TableDef, alias: &Ident) -> Option<RowsByKey> {
+        let named = NamedKey::of(selection, table, alias)?;
+        let values = |positions: &[usize], values: &[&Expr]| -> Option<RecordBatch> {
+            let columns = positions.iter().zip(values).map(|(position, value)| literal(value, table.columns[*position].ty));
+            let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
+            RecordBatch::try_new(Arc::new(table.arrow_schema().project(positions).ok()?), columns).ok()
+        };
+        let wanted = values(&named.key.positions, &named.values)?;
+        let (positions, others): (Vec<usize>, Vec<&Expr>) = named.rest.iter().copied().unzip();
+        let rest = match positions.is_empty() {
+            true => None,
+            false => {
+                let others = values(&positions, &others)?;
+                Some((positions, others))
+            }
+        };
+        Some(RowsByKey { key: Arc::new(named.key), unique: named.unique, wanted, rest })
+    }
+}
+
+/// A key of an index, and what a WHERE says that its columns equal.
+pub(crate) struct NamedKey<'a> {
+    pub(crate) key: UniqueKey,
+    pub(crate) unique: bool,
+    /// In the order of the key's columns.
+    pub(crate) values: Vec<&'a Expr>,
+    /// Other columns of which the WHERE says so.
+    pub(crate) rest: Vec<(usize, &'a Expr)>,
+}
+
+impl<'a> NamedKey<'a> {
+    /// `None` when the WHERE does not say of each column of a key what it equals, or says anything but what columns equal.
+    pub(crate) fn of(selection: &'a Expr, table: &TableDef, alias: &Ident) -> Option<NamedKey<'a>> {
         let mut equals = vec![];
         conjuncts(selection, table, alias, &mut equals)?;
+        if !equals.iter().all(|(position, _)| can_be_looked_up(table.columns[*position].ty)) {
+            return None;
+        }
         let position = |id: &ColumnId| table.columns.iter().position(|c| c.id == *id);
         let given = |columns: &[ColumnId]| columns.iter().all(|id| position(id).is_some_and(|p| equals.iter().any(|(e, _)| *e == p)));
         let unique = table.unique_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
         let other = || table.indexes().filter(|(_, _, columns)| given(columns)).max_by_key(|(_, _, columns)| columns.len());
         let ((ordinal, name, columns), unique) = unique.or_else(|| other().map(|key| (key, false)))?;
         let key = UniqueKey::over(table, ordinal, name, columns).ok()?;
-        let rest: Vec<usize> = equals.iter().map(|(p, _)| *p).filter(|p| !key.positions.contains(p)).collect();
-        let values = |positions: &[usize]| -> Option<RecordBatch> {
-            let columns = positions.iter().map(|position| {
-                let (_, value) = equals.iter().find(|(p, _)| p == position)?;
-                let ty = table.columns[*position].ty;
-                can_be_looked_up(ty).then(|| literal(value, ty))?
-            });
-            let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
-            RecordBatch::try_new(Arc::new(table.arrow_schema().project(positions).ok()?), columns).ok()
-        };
-        let wanted = values(&key.positions)?;
-        let rest = match rest.is_empty() {
-            true => None,
-            false => Some((rest.clone(), values(&rest)?)),
-        };
-        Some(RowsByKey { key, unique, wanted, rest })
+        let value = |position: &usize| equals.iter().find(|(p, _)| p == position).map(|(_, value)| *value);
+        let values = key.positions.iter().map(value).collect::<Option<_>>()?;
+        let rest = equals.iter().filter(|(p, _)| !key.positions.contains(p)).copied().collect();
+        Some(NamedKey { key, unique, values, rest })
     }
 }
 
@@ -100,7 +123,7 @@ impl Session {
         Ok(Some(Response::Rows(self.rows(output, stream, "SELECT", true))))
     }
 
-    async fn find_rows(&self, table: &Arc<TableDef>, wanted: &RowsByKey, columns: &[usize]) -> Result<Vec<Found>, SqlError> {
+    pub(crate) async fn find_rows(&self, table: &Arc<TableDef>, wanted: &RowsByKey, columns: &[usize]) -> Result<Vec<Found>, SqlError> {
         let scope = self.cell.get();
         let view = scope.view.tables.get(&table.id).cloned().unwrap_or_default();
         let none = OwnRows::default();
@@ -272,7 +295,7 @@ fn array_of(literals: &[Literal], ty: SqlType) -> Option<ArrayRef> {
 }
 
 /// A constant that is not NULL, as one row of the column's type.
-fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
+pub(crate) fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
     match Literal::of(expr, ty)? {
         Literal::Null => None,
         text => array_of(&[text], ty),
@@ -315,7 +338,7 @@ fn column(expr: &Expr, table: &TableDef, alias: &Ident) -> Option<usize> {
     }
 }
 
-fn plain_columns(items: &[SelectItem], table: &TableDef, alias: &Ident) -> Option<Vec<usize>> {
+pub(crate) fn plain_columns(items: &[SelectItem], table: &TableDef, alias: &Ident) -> Option<Vec<usize>> {
     let mut columns = vec![];
     for item in items {
         match item {
@@ -335,11 +358,11 @@ fn plain_columns(items: &[SelectItem], table: &TableDef, alias: &Ident) -> Optio
 }
 
 /// The parts of a SELECT that may differ from `SELECT 1 FROM t WHERE true`.
-struct PlainSelect {
-    items: Vec<SelectItem>,
-    table: ObjectName,
-    alias: Option<Ident>,
-    selection: Expr,
+pub(crate) struct PlainSelect {
+    pub(crate) items: Vec<SelectItem>,
+    pub(crate) table: ObjectName,
+    pub(crate) alias: Option<Ident>,
+    pub(crate) selection: Expr,
 }
 
 /// A query without anything but its parts put in place is this one.
@@ -350,7 +373,7 @@ fn parsed_query(sql: &str) -> Option<Box<Query>> {
     Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()
 }
 
-fn plain_select(query: &Query) -> Option<PlainSelect> {
+pub(crate) fn plain_select(query: &Query) -> Option<PlainSelect> {
     let plain = PLAIN_SELECT.as_ref()?;
     let SetExpr::Select(plain_select) = plain.body.as_ref() else { return None };
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
@@ -373,7 +396,7 @@ fn plain_select(query: &Query) -> Option<PlainSelect> {
     (rest == **plain).then(|| PlainSelect { items, table: name.clone(), alias: alias.as_ref().map(|a| a.name.clone()), selection })
 }
 
-fn plain_values(query: &Query) -> Option<&Values> {
+pub(crate) fn plain_values(query: &Query) -> Option<&Values> {
     let plain = PLAIN_VALUES.as_ref()?;
     let SetExpr::Values(values) = query.body.as_ref() else { return None };
     let SetExpr::Values(plain_values) = plain.body.as_ref() else { return None };

@@ -10,11 +10,12 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
     TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, With, visit_expressions_mut,
 };
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
 use crate::catalog::{DATABASE, RETURNING_ROWS, RETURNING_SCHEMA, WITH_ROW_IDS};
@@ -139,20 +140,10 @@ impl Session {
     /// Finds the rows, and records what becomes of them.
     pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Written, SqlError> {
         let RowChange { table, alias, query, row, set, returning } = change;
-        let what = if set.is_some() { "UPDATE" } else { "DELETE" };
-        let touched: Vec<usize> = match &set {
-            Some(set) => set.iter().copied().chain(stored_positions(&table)).collect(),
-            None => vec![],
-        };
-        let mut writer = self.writer(&table, what, transaction)?.replacing(&touched);
-        let changed = match &set {
-            Some(set) => Some(self.changed_columns(&table, set)?),
-            None => None,
-        };
         // What does not plan here is told so by the planner, with its place in the text.
         let certified = self.cell.get().reads.is_some();
         let row = row.filter(|_| !certified).and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
-        let mut found = match row {
+        let found = match row {
             Some((row, values)) => {
                 let found = self.found_rows(&table, &row, &values).await?;
                 stream::iter(found.into_iter().map(Ok)).boxed()
@@ -163,6 +154,29 @@ impl Session {
                 self.work.plan = Some(plan);
                 found.boxed()
             }
+        };
+        let returning = returning.map(|items| Returning { table: table.clone(), alias, items });
+        self.change_found(&table, set.as_deref(), found, returning, transaction).await
+    }
+
+    /// Deletes the rows that were found (row ids, the table's columns, values), or sets these columns of them to the values.
+    pub(crate) async fn change_found(
+        &mut self,
+        table: &Arc<TableDef>,
+        set: Option<&[usize]>,
+        mut found: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Unpin,
+        returning: Option<Returning>,
+        transaction: &mut Transaction,
+    ) -> Result<Written, SqlError> {
+        let what = if set.is_some() { "UPDATE" } else { "DELETE" };
+        let touched: Vec<usize> = match set {
+            Some(set) => set.iter().copied().chain(stored_positions(table)).collect(),
+            None => vec![],
+        };
+        let mut writer = self.writer(table, what, transaction)?.replacing(&touched);
+        let changed = match set {
+            Some(set) => Some(self.changed_columns(table, set)?),
+            None => None,
         };
         let (mut count, mut shown) = (0, vec![]);
         while let Some(batch) = found.next().await {
@@ -175,7 +189,7 @@ impl Session {
                 continue;
             }
             count += batch.num_rows() as u64;
-            let before = table_rows(&table, batch.columns()[1..=table.columns.len()].to_vec())?;
+            let before = table_rows(table, batch.columns()[1..=table.columns.len()].to_vec())?;
             let rows = match &changed {
                 Some(changed) => {
                     let after = changed.replaced(&batch)?;
@@ -194,9 +208,8 @@ impl Session {
                 writer.push(rows).await?;
             }
         }
-        self.finish_write(&table, writer, what, transaction).await?;
-        let returning = returning.map(|items| (Returning { table, alias, items }, shown));
-        Ok(Written { what, count, returning })
+        self.finish_write(table, writer, what, transaction).await?;
+        Ok(Written { what, count, returning: returning.map(|returning| (returning, shown)) })
     }
 
     /// The columns of a statement that changes rows; `None` without RETURNING.

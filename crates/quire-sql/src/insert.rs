@@ -182,7 +182,7 @@ impl Session {
         self.finish_write(table, writer, what, transaction).await
     }
 
-    async fn insert_batches(
+    pub(crate) async fn insert_batches(
         &mut self,
         table: &Arc<TableDef>,
         batches: Vec<RecordBatch>,

@@ -41,6 +41,7 @@ mod operator_syntax;
 mod operators;
 mod prepare;
 mod query;
+mod ready;
 mod regtypes;
 mod resolve;
 mod rewrite;

@@ -145,7 +145,7 @@ pub(crate) fn without_locks(statement: &mut Statement) {
     let _: ControlFlow<()> = statement.visit(&mut Remover);
 }
 
-fn has_locks(statement: &Statement) -> bool {
+pub(crate) fn has_locks(statement: &Statement) -> bool {
     struct Finder;
     impl Visitor for Finder {
         type Break = ();

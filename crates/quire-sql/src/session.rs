@@ -6,6 +6,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{
     AlterIndexOperation, ObjectType, ResetStatement, Statement, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
+use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use quire_kit::{Shutdown, clock};
@@ -17,10 +18,11 @@ use crate::cursor::Cursors;
 use crate::define_index::DropOptions;
 use crate::define_sequence::is_sequence_statement;
 use crate::errors::{client_error, is_retryable, outcome_error};
-use crate::lock::{Lock, locking, without_locks};
+use crate::lock::{Lock, has_locks, locking, without_locks};
 use crate::names::split;
 use crate::parse::is_copy_in;
 use crate::prepare::Statements;
+use crate::ready::Ready;
 use crate::savepoint::Savepoint;
 use crate::settings::{Settings, SharedSettings};
 use crate::temp::TempObjects;
@@ -62,6 +64,17 @@ pub(crate) enum Block {
     Open(Box<Transaction>),
     /// In one that has failed: only its end, or a savepoint to go back to, is accepted.
     Failed,
+}
+
+/// What is to be run in a transaction.
+#[derive(Clone)]
+enum Job {
+    Statement(Box<Statement>),
+    /// A prepared statement that is ready.
+    Ready {
+        prepared: Arc<Prepared>,
+        parameters: Vec<ParamValue>,
+    },
 }
 
 /// One connection's state.
@@ -189,14 +202,16 @@ impl Session {
     pub(crate) async fn analyse(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Prepared, SqlError> {
         if let Statement::Prepare { .. } = &statement.statement {
             // Its $n are those of the statement within.
-            return Ok(Prepared { statement, parameters: vec![], columns: None });
+            return Ok(Prepared { statement, parameters: vec![], columns: None, ready: None });
         }
         self.enter_scope().await?;
         let mut resolved = self.resolve(statement.statement.clone())?;
+        let locks = has_locks(&resolved);
         without_locks(&mut resolved);
         let parameters = bind::parameter_types(self, &resolved, parameters).await?;
         let columns = Box::pin(self.result_columns(&resolved, &parameters)).await?;
-        Ok(Prepared { statement, parameters, columns })
+        let ready = if locks { None } else { Ready::of(self, &resolved, &parameters, columns.as_ref()) };
+        Ok(Prepared { statement, parameters, columns, ready })
     }
 
     /// An error with its position in the text of the statement under way.
@@ -232,19 +247,31 @@ impl Session {
 
     /// Runs a statement with its parameters. Errors have already failed the transaction block, if in one.
     pub async fn execute(&mut self, prepared: &Arc<Prepared>, parameters: Vec<ParamValue>) -> Result<Response, SqlError> {
+        let source = prepared.statement.source.clone();
+        if prepared.ready.is_some() {
+            return self.run_job(Job::Ready { prepared: prepared.clone(), parameters }, source).await;
+        }
         let bound = bind::with_values(prepared.statement.statement.clone(), &prepared.parameters, &parameters)?;
-        self.run(Parsed { statement: bound, source: prepared.statement.source.clone() }).await
+        self.run_job(Job::Statement(Box::new(bound)), source).await
     }
 
     /// `prepare` and `execute` in one, for the simple protocol.
     pub async fn run(&mut self, statement: Parsed) -> Result<Response, SqlError> {
+        self.run_job(Job::Statement(Box::new(statement.statement)), statement.source).await
+    }
+
+    async fn run_job(&mut self, job: Job, source: Arc<str>) -> Result<Response, SqlError> {
         self.work = Running::default();
-        self.source = statement.source.clone();
+        self.source = source;
         self.begin_statement();
         let cancel = self.cancel.renew();
         let deadline = self.settings.lock().statement_timeout().map(|t| clock::now() + t);
+        let work = match job {
+            Job::Statement(statement) => self.dispatch(*statement).boxed(),
+            Job::Ready { .. } => self.in_transaction(job).boxed(),
+        };
         let response = tokio::select! {
-            response = Box::pin(self.dispatch(statement.statement)) => response,
+            response = work => response,
             error = interruption(cancel.clone(), deadline) => Err(error),
         };
         match response {
@@ -326,12 +353,15 @@ impl Session {
                 Err(SqlError::new("25P01", "LOCK TABLE can only be used in transaction blocks"))
             }
             Statement::ShowVariable { variable } => show::variable(self, &variable),
-            other => self.in_transaction(other).await,
+            other => self.in_transaction(Job::Statement(Box::new(other))).await,
         }
     }
 
     /// Runs a statement in the open block, or in a transaction of its own that is retried while it loses to others.
-    async fn in_transaction(&mut self, statement: Statement) -> Result<Response, SqlError> {
+    async fn in_transaction(&mut self, job: Job) -> Result<Response, SqlError> {
+        if matches!(self.block, Block::Failed) {
+            return Err(SqlError::aborted_block());
+        }
         if self.implicit && matches!(self.block, Block::None) {
             let view = self.snapshot().await?;
             self.block = Block::Open(Box::new(self.new_transaction(view)));
@@ -344,7 +374,7 @@ impl Session {
                 transaction.queried = true;
             }
             self.cell.set(transaction.scope());
-            let response = Box::pin(self.statement(statement, &mut transaction)).await?;
+            let response = self.step(job, &mut transaction).await?;
             self.block = Block::Open(transaction);
             return Ok(response);
         }
@@ -354,8 +384,8 @@ impl Session {
             let mut transaction = self.new_transaction(view);
             self.cell.set(transaction.scope());
             // COPY FROM STDIN commits when its data has come: it cannot be run again from here.
-            let streams = is_copy_in(&statement);
-            let result = match Box::pin(self.statement(statement.clone(), &mut transaction)).await {
+            let streams = matches!(&job, Job::Statement(statement) if is_copy_in(statement));
+            let result = match self.step(job.clone(), &mut transaction).await {
                 Ok(Response::CopyIn(copy)) => return Ok(Response::CopyIn(Box::new(copy.owning(transaction)))),
                 Ok(response) => self.commit(transaction).await.map(|()| response),
                 Err(error) => Err(error),
@@ -370,6 +400,21 @@ impl Session {
                 result => return result,
             }
         }
+    }
+
+    async fn step(&mut self, job: Job, transaction: &mut Transaction) -> Result<Response, SqlError> {
+        let statement = match job {
+            Job::Statement(statement) => *statement,
+            Job::Ready { prepared, parameters } => {
+                if let Some(ready) = &prepared.ready
+                    && let Some(response) = Box::pin(self.run_ready(ready, &parameters, transaction)).await?
+                {
+                    return Ok(response);
+                }
+                bind::with_values(prepared.statement.statement.clone(), &prepared.parameters, &parameters)?
+            }
+        };
+        Box::pin(self.statement(statement, transaction)).await
     }
 
     async fn statement(&mut self, statement: Statement, transaction: &mut Transaction) -> Result<Response, SqlError> {

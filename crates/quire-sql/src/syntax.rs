@@ -367,7 +367,7 @@ mod tests {
             "COPY t TO STDOUT (FORCE_QUOTE *, HEADER match)",
             "COPY t TO STDOUT (FORCE_QUOTE (\"*\"), FORCE_NULL (\"quire:header match\"))",
         );
-        check("COPY t FROM STDIN (FREEZE on, HEADER off);", "COPY t FROM STDIN (FREEZE TRUE, HEADER FALSE)");
+        check("COPY t FROM STDIN (FREEZE on, HEADER off);", "COPY t FROM STDIN (FREEZE, HEADER FALSE)");
         check(
             "MERGE INTO t USING s ON a = b WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
             "MERGE INTO t USING s ON a = b WHEN MATCHED THEN UPDATE SET \"quire:nothing\" = NULL \
