@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
@@ -178,6 +178,7 @@ impl Session {
             Some(set) => Some(self.changed_columns(table, set)?),
             None => None,
         };
+        let schema = table.arrow_schema_nullable();
         let (mut count, mut shown) = (0, vec![]);
         while let Some(batch) = found.next().await {
             let batch = batch.map_err(datafusion_error)?;
@@ -189,7 +190,7 @@ impl Session {
                 continue;
             }
             count += batch.num_rows() as u64;
-            let before = table_rows(table, batch.columns()[1..=table.columns.len()].to_vec())?;
+            let before = table_rows(&schema, batch.columns()[1..=table.columns.len()].to_vec())?;
             let rows = match &changed {
                 Some(changed) => {
                     let after = changed.replaced(&batch)?;
@@ -222,13 +223,15 @@ impl Session {
 
     /// How an UPDATE that sets these columns makes a row's new version.
     pub(crate) fn changed_columns(&self, table: &Arc<TableDef>, set: &[usize]) -> Result<ChangedColumns, SqlError> {
-        Ok(ChangedColumns { table: table.clone(), set: set.to_vec(), stored: self.stored_columns(table)? })
+        let schema = table.arrow_schema_nullable();
+        Ok(ChangedColumns { table: table.clone(), schema, set: set.to_vec(), stored: self.stored_columns(table)? })
     }
 }
 
 /// New versions of rows.
 pub(crate) struct ChangedColumns {
     table: Arc<TableDef>,
+    schema: SchemaRef,
     /// Positions of the columns that are set.
     set: Vec<usize>,
     /// Columns that are computed from the others.
@@ -245,7 +248,7 @@ impl ChangedColumns {
             let at = 1 + table.columns.len() + i;
             columns[position] = values::coerce(found.column(at).clone(), schema.field(at), &table.columns[position], &table.name)?;
         }
-        self.stored.fill(table_rows(table, columns)?)
+        self.stored.fill(table_rows(&self.schema, columns)?)
     }
 }
 
@@ -392,8 +395,9 @@ pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result
     Ok(out)
 }
 
-pub(crate) fn table_rows(table: &TableDef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
-    RecordBatch::try_new(table.arrow_schema_nullable(), columns).map_err(|e| SqlError::internal(e.to_string()))
+/// Rows of a table, under its nullable schema.
+pub(crate) fn table_rows(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
+    RecordBatch::try_new(schema.clone(), columns).map_err(|e| SqlError::internal(e.to_string()))
 }
 
 /// The types that an UPDATE's `SET column = $n` give to parameters.

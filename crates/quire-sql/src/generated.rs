@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
@@ -56,6 +56,9 @@ impl Session {
     /// The computed columns of a table.
     pub(crate) fn stored_columns(&self, table: &TableDef) -> Result<StoredColumns, SqlError> {
         let mut columns = vec![];
+        if stored_positions(table).next().is_none() {
+            return Ok(StoredColumns { table: String::new(), schema: Arc::new(Schema::empty()), columns });
+        }
         for (position, column) in table.columns.iter().enumerate() {
             let Some(sql) = stored_expression(column) else { continue };
             let expr = self.over_table(table, &[bind::parse_sql_expression(sql)?])?.pop();

@@ -287,9 +287,12 @@ impl Session {
 
     /// The table's CHECK constraints, ready to evaluate.
     pub(crate) fn compile_checks(&self, table: &TableDef) -> Result<Vec<Check>, SqlError> {
+        let mut checks = vec![];
+        if !table.constraints.iter().any(|constraint| matches!(constraint.kind, ConstraintKind::Check(_))) {
+            return Ok(checks);
+        }
         let state = self.context.state();
         let schema = DFSchema::try_from(table.arrow_schema().as_ref().clone()).map_err(datafusion_error)?;
-        let mut checks = vec![];
         for constraint in &table.constraints {
             if let ConstraintKind::Check(sql) = &constraint.kind {
                 let expr = bind::prepare_sql_expression(sql)?;

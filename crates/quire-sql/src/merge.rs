@@ -157,6 +157,7 @@ impl Session {
         writer: &mut TableWriter,
     ) -> Result<u64, SqlError> {
         let width = table.columns.len();
+        let schema = table.arrow_schema_nullable();
         match action {
             Action::Nothing => return Ok(0),
             Action::Insert { targets, at } => {
@@ -166,11 +167,11 @@ impl Session {
             }
             Action::Delete => {
                 take(rows, writer)?;
-                writer.effects.changed(&table_rows(table, rows.columns()[1..=width].to_vec())?, None)?;
+                writer.effects.changed(&table_rows(&schema, rows.columns()[1..=width].to_vec())?, None)?;
             }
             Action::Update { columns, at, count } => {
                 take(rows, writer)?;
-                let before = table_rows(table, rows.columns()[1..=width].to_vec())?;
+                let before = table_rows(&schema, rows.columns()[1..=width].to_vec())?;
                 // As an UPDATE's query gives it: row id, columns, values.
                 let shape: Vec<usize> = (0..=width).chain(*at..*at + *count).collect();
                 let after = columns.replaced(&rows.project(&shape).map_err(|e| SqlError::internal(e.to_string()))?)?;

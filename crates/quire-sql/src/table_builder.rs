@@ -45,6 +45,16 @@ pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String,
     builder.finish()
 }
 
+/// Constraints are checked at the end of each statement.
+fn check_immediate(characteristics: Option<&ast::ConstraintCharacteristics>, what: &str) -> Result<(), SqlError> {
+    match characteristics {
+        Some(c) if c.deferrable == Some(true) || c.initially == Some(ast::DeferrableInitial::Deferred) => {
+            Err(SqlError::unsupported(format!("a DEFERRABLE {what}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The definition so far.
 pub(crate) struct TableBuilder<'a> {
     pub(crate) resolver: &'a Resolver<'a>,
@@ -106,11 +116,17 @@ impl<'a> TableBuilder<'a> {
                     }
                     self.column_mut(id)?.default = default_text(expr, self.resolver)?;
                 }
-                ColumnOption::PrimaryKey(_) => self.primary_key(declared, vec![id])?,
+                ColumnOption::PrimaryKey(key) => {
+                    check_immediate(key.characteristics.as_ref(), "PRIMARY KEY")?;
+                    self.primary_key(declared, vec![id])?;
+                }
                 ColumnOption::Unique(key) if key.nulls_distinct == NullsDistinctOption::NotDistinct => {
                     return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
                 }
-                ColumnOption::Unique(_) => self.unique(declared, vec![id]),
+                ColumnOption::Unique(key) => {
+                    check_immediate(key.characteristics.as_ref(), "UNIQUE constraint")?;
+                    self.unique(declared, vec![id]);
+                }
                 ColumnOption::Check(check) => self.check(declared.or(check.name.as_ref().map(fold)), &check.expr),
                 ColumnOption::ForeignKey(key) => self.foreign_keys.push((declared.or(key.name.as_ref().map(fold)), vec![id], key.clone())),
                 ColumnOption::Generated { generation_expr: Some(expr), generation_expr_mode, .. } => {
@@ -166,10 +182,12 @@ impl<'a> TableBuilder<'a> {
     pub(crate) fn constraint(&mut self, constraint: &TableConstraint) -> Result<(), SqlError> {
         match constraint {
             TableConstraint::PrimaryKey(key) => {
+                check_immediate(key.characteristics.as_ref(), "PRIMARY KEY")?;
                 let columns = self.index_columns(&key.columns)?;
                 self.primary_key(key.name.as_ref().map(fold), columns)
             }
             TableConstraint::Unique(key) => {
+                check_immediate(key.characteristics.as_ref(), "UNIQUE constraint")?;
                 if key.nulls_distinct == NullsDistinctOption::NotDistinct {
                     return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
                 }
@@ -299,11 +317,7 @@ impl<'a> TableBuilder<'a> {
     }
 
     fn foreign_key(&self, name: &str, columns: Vec<ColumnId>, key: &ast::ForeignKeyConstraint) -> Result<ConstraintKind, SqlError> {
-        if let Some(characteristics) = &key.characteristics
-            && (characteristics.deferrable == Some(true) || characteristics.initially == Some(ast::DeferrableInitial::Deferred))
-        {
-            return Err(SqlError::unsupported("a DEFERRABLE foreign key"));
-        }
+        check_immediate(key.characteristics.as_ref(), "foreign key")?;
         if key.match_kind.is_some_and(|kind| !matches!(kind, ast::ConstraintReferenceMatchKind::Simple)) {
             return Err(SqlError::unsupported("a foreign key with MATCH FULL or PARTIAL"));
         }

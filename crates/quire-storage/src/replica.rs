@@ -55,11 +55,13 @@ impl Published {
         self.advanced.notify_waiters();
     }
 
-    /// One more entry was applied.
-    pub(crate) fn advance(&self, view: View, changes: Vec<Change>) {
+    /// Entries were applied, each with its LSN and what it did.
+    pub(crate) fn advance(&self, view: View, told: Vec<(Lsn, Vec<Change>)>) {
         let mut shown = self.inner.lock();
-        shown.recent_changes += changes.len();
-        shown.recent.push_back((view.lsn, Arc::new(changes)));
+        for (lsn, changes) in told {
+            shown.recent_changes += changes.len();
+            shown.recent.push_back((lsn, Arc::new(changes)));
+        }
         while shown.recent.len() > RECENT_MAX || shown.recent_changes > RECENT_CHANGES_MAX {
             let Some((_, forgotten)) = shown.recent.pop_front() else { break };
             shown.recent_changes -= forgotten.len();

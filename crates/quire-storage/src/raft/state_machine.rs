@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use quire_kit::clock::{self, Instant};
 use quire_log::State;
 use quire_proto::decode_entry;
-use quire_types::{Outcome, RowId, TableId, TxnId};
+use quire_types::{Change, Lsn, Outcome, RowId, TableId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
@@ -26,6 +26,9 @@ use crate::retired::RetiredSegments;
 use crate::store::{Family, OrderedStore, Write};
 
 const APPLIED: &[u8] = b"applied";
+/// Entries that are applied and written down as one, when so many are there.
+const APPLIED_TOGETHER_MAX: usize = 64;
+
 /// What a state machine's snapshot holds: not the log, which each node has of its own.
 const SNAPSHOT_FAMILIES: [Family; 2] = [Family::State, Family::Delta];
 
@@ -78,16 +81,15 @@ impl StateMachine {
         self.state.outcome(txn_id).cloned()
     }
 
-    /// Decides what an entry does, writes it down, shows it.
-    fn apply_one(
+    /// Decides what an entry does; what is to be written down and shown goes to the others' of its batch.
+    fn decide(
         &mut self,
         payload: EntryPayload<Proposal, u64, openraft::impls::BasicNode>,
         log_id: LogIdOf<Group>,
-    ) -> Result<Reply, io::Error> {
+        batch: &mut Decided,
+    ) -> Reply {
         self.applied.last = Some(log_id);
-        let mut writes = vec![];
-        let mut told = None;
-        let reply = match payload {
+        match payload {
             EntryPayload::Blank => Reply(None),
             EntryPayload::Membership(membership) => {
                 self.applied.membership = StoredMembershipOf::<Group>::new(Some(log_id), membership);
@@ -109,13 +111,18 @@ impl StateMachine {
                         let retired = persist::retired(&applied.changes, self.state.view());
                         self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
                         self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
-                        told = Some(applied.changes.clone());
+                        batch.told.push((self.state.view().lsn, applied.changes.clone()));
                     }
-                    writes = persist::writes(&mut self.index, self.state.view(), applied);
+                    batch.writes.extend(persist::writes(&mut self.index, self.state.view(), applied));
                     Reply(Some(outcome))
                 }
             },
-        };
+        }
+    }
+
+    /// Writes down, as one, what entries did, and shows it.
+    fn record(&mut self, batch: Decided) -> Result<(), io::Error> {
+        let Decided { mut writes, told } = batch;
         while let Some((since, table, below)) = self.retired.front().copied()
             && since.elapsed() > self.retention
         {
@@ -124,12 +131,20 @@ impl StateMachine {
         }
         writes.push(Write::Put(Family::Meta, APPLIED.to_vec(), encode(&self.applied)?));
         self.store.write(writes)?;
-        match told {
-            Some(changes) => self.published.advance(self.state.view().clone(), changes),
-            None => self.published.name(self.applied.log_name.clone()),
+        self.published.name(self.applied.log_name.clone());
+        if !told.is_empty() {
+            self.published.advance(self.state.view().clone(), told);
         }
-        Ok(reply)
+        Ok(())
     }
+}
+
+/// What entries did that is not written down yet.
+#[derive(Default)]
+struct Decided {
+    writes: Vec<Write>,
+    /// Each entry's changes, with its LSN.
+    told: Vec<(Lsn, Vec<Change>)>,
 }
 
 impl RaftStateMachine<Group> for StateMachine {
@@ -140,22 +155,41 @@ impl RaftStateMachine<Group> for StateMachine {
         Ok((self.applied.last, self.applied.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<Group>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some(next) = entries.next().await {
-            let (entry, responder) = next?;
-            let log_id = entry.log_id();
-            // A panic here would come back at every replay and on every replica alike: better that all stop at once and say so.
-            let this = &mut *self;
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.apply_one(entry.payload, log_id)));
-            let reply = result.unwrap_or_else(|_| {
-                tracing::error!(%log_id, page = "docs/operating/apply-panic.md", "applying a log entry panicked; this node stops");
-                std::process::abort()
-            })?;
-            if let Some(responder) = responder {
-                responder.send(reply);
+        let mut entries = entries.ready_chunks(APPLIED_TOGETHER_MAX);
+        while let Some(together) = entries.next().await {
+            let mut batch = Decided::default();
+            let mut replies = vec![];
+            let mut failed = None;
+            for next in together {
+                let (entry, responder) = match next {
+                    Ok(next) => next,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                };
+                let log_id = entry.log_id();
+                // A panic here would come back at every replay and on every replica alike: better that all stop at once and say so.
+                let (this, decided) = (&mut *self, &mut batch);
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.decide(entry.payload, log_id, decided)));
+                let reply = result.unwrap_or_else(|_| {
+                    tracing::error!(%log_id, page = "docs/operating/apply-panic.md", "applying a log entry panicked; this node stops");
+                    std::process::abort()
+                });
+                replies.push((responder, reply));
+            }
+            self.record(batch)?;
+            for (responder, reply) in replies {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
         Ok(())
