@@ -2,7 +2,7 @@
 //!
 //! Top down: `cli` says what can be asked for, `config` fills in what the command line leaves out, then one module a command:
 //! `storage` and `compute` run one node each, `dev` several of both in one process, `admin` asks a running service. A node's life (start,
-//! signals, clean stop) is in `life`, its HTTP port in `http`. Everything that makes it a database is in the other crates.
+//! signals, clean stop) is in `life`, its HTTP port in `http`, how it keeps memory in `allocator`. Everything that makes it a database is in the other crates.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ mod cli;
 mod config;
 
 mod admin;
+mod allocator;
 mod compute;
 mod dev;
 mod storage;
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
         Err(config::Failure::Clap(error)) => error.exit(),
         Err(config::Failure::File(error)) => return failed(&error),
     };
+    if matches!(cli.command, Command::Dev(_) | Command::Storage(_) | Command::Compute(_)) {
+        allocator::with_options();
+    }
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
         Command::Storage(args) => storage::run(args),
