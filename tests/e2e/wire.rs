@@ -66,6 +66,79 @@ async fn parameters_of_every_kind_come_back() -> Result<()> {
     .await
 }
 
+/// What is prepared once goes on meaning what its text means: by key, by an index, for values that no row has, and after definitions changed.
+#[tokio::test]
+async fn prepared_statements_by_key_mean_what_their_text_means() -> Result<()> {
+    let quire = Quire::dev().await?;
+    in_time(async {
+        let client = quire.connect().await?;
+        client
+            .batch_execute(
+                "CREATE TABLE ready (id int PRIMARY KEY, grp bigint, name varchar(5), n int DEFAULT 7);
+                 CREATE INDEX ON ready (grp);
+                 INSERT INTO ready SELECT i, i % 3, 'n' || i, 0 FROM generate_series(1, 9) i",
+            )
+            .await?;
+        let by_key = client.prepare("SELECT name, grp FROM ready WHERE id = $1").await?;
+        let by_index = client.prepare("SELECT id FROM ready r WHERE r.grp = $1 AND name = $2").await?;
+        let add = client.prepare("UPDATE ready SET n = n + $2, name = name WHERE id = $1").await?;
+        let put = client.prepare("INSERT INTO ready (id, grp, name) VALUES ($1, $2, $3)").await?;
+        let gone = client.prepare("DELETE FROM ready WHERE grp = $1").await?;
+
+        ensure!(client.query_one(&by_key, &[&4]).await?.get::<_, &str>(0) == "n4");
+        ensure!(client.query(&by_key, &[&400]).await?.is_empty());
+        ensure!(client.query(&by_key, &[&None::<i32>]).await?.is_empty());
+        ensure!(client.query_one(&by_index, &[&1i64, &"n7"]).await?.get::<_, i32>(0) == 7);
+        ensure!(client.query(&by_index, &[&1i64, &"n8"]).await?.is_empty());
+        ensure!(client.execute(&add, &[&5, &10]).await? == 1);
+        ensure!(client.execute(&add, &[&5, &None::<i32>]).await? == 1);
+        ensure!(client.execute(&add, &[&500, &10]).await? == 0);
+        ensure!(code(client.execute(&add, &[&6, &i32::MAX]).await).is_none());
+        ensure!(code(client.execute(&add, &[&6, &1]).await).as_deref() == Some("22003"));
+        ensure!(client.execute(&put, &[&10, &1i64, &"n10"]).await? == 1);
+        ensure!(code(client.execute(&put, &[&10, &1i64, &"again"]).await).as_deref() == Some("23505"));
+        ensure!(code(client.execute(&put, &[&11, &1i64, &"far too long"]).await).as_deref() == Some("22001"));
+        ensure!(code(client.execute(&put, &[&None::<i32>, &1i64, &"x"]).await).as_deref() == Some("23502"));
+        let rows = client.query("SELECT id, n FROM ready WHERE n IS DISTINCT FROM 0 ORDER BY id", &[]).await?;
+        let rows: Vec<(i32, Option<i32>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        ensure!(rows == [(5, None), (6, Some(i32::MAX)), (10, Some(7))], "{rows:?}");
+
+        // In a block: own rows, and nothing left of them.
+        client.batch_execute("BEGIN").await?;
+        ensure!(client.execute(&put, &[&20, &8i64, &"own"]).await? == 1);
+        ensure!(client.query_one(&by_key, &[&20]).await?.get::<_, &str>(0) == "own");
+        ensure!(client.execute(&gone, &[&8i64]).await? == 1);
+        ensure!(client.query(&by_key, &[&20]).await?.is_empty());
+        client.batch_execute("ROLLBACK").await?;
+        ensure!(code({
+            client.batch_execute("BEGIN READ ONLY").await?;
+            client.execute(&gone, &[&1i64]).await
+        })
+        .as_deref()
+            == Some("25006"));
+        ensure!(code(client.query(&by_key, &[&1]).await).as_deref() == Some("25P02"));
+        client.batch_execute("ROLLBACK").await?;
+
+        // Another definition, another table of that name, another search path.
+        client.batch_execute("ALTER TABLE ready ADD COLUMN more text DEFAULT 'm'").await?;
+        ensure!(client.query_one(&by_key, &[&4]).await?.get::<_, &str>(0) == "n4");
+        ensure!(client.execute(&put, &[&12, &2i64, &"n12"]).await? == 1);
+        ensure!(client.query_one("SELECT more FROM ready WHERE id = 12", &[]).await?.get::<_, &str>(0) == "m");
+        client.batch_execute("CREATE TEMP TABLE ready (id int, name varchar(5), grp bigint); INSERT INTO ready VALUES (4, 'temp', 0)").await?;
+        ensure!(client.query_one(&by_key, &[&4]).await?.get::<_, &str>(0) == "temp");
+        client.batch_execute("DROP TABLE ready").await?;
+        ensure!(client.query_one(&by_key, &[&4]).await?.get::<_, &str>(0) == "n4");
+        client
+            .batch_execute("CREATE SCHEMA other; CREATE TABLE other.ready (id int PRIMARY KEY, name varchar(5), grp bigint); SET search_path = other, public")
+            .await?;
+        ensure!(client.query(&by_key, &[&4]).await?.is_empty());
+        client.batch_execute("SET search_path = public; ALTER TABLE ready ALTER COLUMN name TYPE int USING 1").await?;
+        ensure!(code(client.query(&by_key, &[&4]).await).as_deref() == Some("0A000"), "the result has another type");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_portal_gives_its_rows_piece_by_piece() -> Result<()> {
     let quire = Quire::dev().await?;

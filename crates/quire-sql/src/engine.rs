@@ -16,6 +16,7 @@ use crate::functions::Own;
 use crate::operators::PgOperators;
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
+use crate::turns::Turns;
 use crate::{EngineOptions, Session, SessionOptions, SqlError};
 
 /// The first superuser.
@@ -26,6 +27,7 @@ pub struct Engine {
     pub(crate) client: StorageClient,
     pub(crate) source: Arc<PageColumns>,
     pub(crate) sequences: Arc<Sequences>,
+    pub(crate) turns: Arc<Turns>,
     runtime: Arc<RuntimeEnv>,
     /// What every session's state begins as: configuration, functions, rules.
     template: SessionState,
@@ -53,7 +55,7 @@ impl Engine {
         let functions = Own::new();
         let (template, system) = template(&options, &runtime, &source, &functions)?;
         let sequences = Arc::new(Sequences::new(client.clone()));
-        Ok(Arc::new(Engine { client, source, sequences, runtime, template, functions, system }))
+        Ok(Arc::new(Engine { client, source, sequences, turns: Arc::default(), runtime, template, functions, system }))
     }
 
     /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.

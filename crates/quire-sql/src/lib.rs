@@ -83,6 +83,7 @@ mod lookup;
 mod pile;
 mod reads;
 mod savepoint;
+mod turns;
 mod txn;
 mod txn_functions;
 mod write;

@@ -28,6 +28,7 @@ use crate::keys::{UniqueKey, arrow_error};
 use crate::lookup::Found;
 use crate::names::Resolver;
 use crate::temp::TEMP_SCHEMA;
+use crate::turns::RowKey;
 use crate::txn::Transaction;
 use crate::written::Written;
 use crate::{OutputColumn, ParamValue, Response, Session, SqlError, WireType};
@@ -143,6 +144,16 @@ impl Ready {
         });
         let places = places.collect::<Option<_>>()?;
         Some(Ready { path: session.search_path(), table, what: What::Insert { targets, places } })
+    }
+}
+
+impl Ready {
+    /// The one row that it changes, for a turn with it.
+    pub(crate) fn changed_row(&self, parameters: &[ParamValue]) -> Option<RowKey> {
+        let (What::Update { rows, .. } | What::Delete { rows }) = &self.what else { return None };
+        let wanted = rows.named(parameters).filter(|_| rows.unique)?;
+        let hash = rows.key.hashes(&wanted.wanted).ok()?.first().copied()?;
+        Some((self.table.id, rows.key.ordinal, hash))
     }
 }
 

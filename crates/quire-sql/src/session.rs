@@ -26,6 +26,7 @@ use crate::ready::Ready;
 use crate::savepoint::Savepoint;
 use crate::settings::{Settings, SharedSettings};
 use crate::temp::TempObjects;
+use crate::turns::Turn;
 use crate::txn::Transaction;
 use crate::work::{Running, Work};
 use crate::{
@@ -369,6 +370,9 @@ impl Session {
         if let Block::Open(_) = &self.block {
             let Block::Open(mut transaction) = std::mem::replace(&mut self.block, Block::Failed) else { unreachable!("just matched") };
             if transaction.isolation == Isolation::ReadCommitted || !transaction.queried {
+                if let Some(turn) = self.turn(&job, Some(&transaction)).await {
+                    transaction.keep_turn(turn);
+                }
                 let view = self.snapshot().await?;
                 transaction.refresh(view)?;
                 transaction.queried = true;
@@ -378,6 +382,7 @@ impl Session {
             self.block = Block::Open(transaction);
             return Ok(response);
         }
+        let _turn = self.turn(&job, None).await;
         let mut attempt = 1;
         loop {
             let view = self.snapshot().await?;
@@ -400,6 +405,16 @@ impl Session {
                 result => return result,
             }
         }
+    }
+
+    /// The turn with the row that a statement changes, if it says which and the transaction has not got it. To be had before its snapshot.
+    async fn turn(&self, job: &Job, transaction: Option<&Transaction>) -> Option<Turn> {
+        let Job::Ready { prepared, parameters } = job else { return None };
+        let row = prepared.ready.as_ref()?.changed_row(parameters)?;
+        if transaction.is_some_and(|transaction| transaction.has_turn(row)) {
+            return None;
+        }
+        self.engine.turns.wait(row).await
     }
 
     async fn step(&mut self, job: Job, transaction: &mut Transaction) -> Result<Response, SqlError> {
@@ -626,6 +641,7 @@ impl Session {
             return Ok(());
         }
         let catalog = transaction.catalog().clone();
+        let _turns = transaction.turns();
         let mut transaction = transaction;
         transaction.settle_sequences(&self.cell.own_sequences().lock());
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;

@@ -26,6 +26,7 @@ use crate::reads::Reads;
 use crate::sequences::OwnSequences;
 use crate::source::widen;
 use crate::temp::{TEMP_SCHEMA, TempObjects, is_temporary};
+use crate::turns::{RowKey, Turn};
 
 /// Keys that a commit names one by one; more, and it claims the whole table (`all_keys`). 64 Ki hashes are 1 MiB of log.
 pub(crate) const KEYS_MAX: usize = 65_536;
@@ -53,6 +54,8 @@ pub(crate) struct Transaction {
     reads: Arc<Reads>,
     /// What becomes of temporary tables when it commits.
     on_commit: BTreeMap<TableId, OnCommit>,
+    /// Its turns with rows that it changes.
+    turns: Vec<Arc<Turn>>,
 }
 
 /// What the transaction does to one table.
@@ -89,7 +92,23 @@ impl Transaction {
             locks: vec![],
             reads: Arc::default(),
             on_commit: BTreeMap::new(),
+            turns: vec![],
         }
+    }
+
+    /// Whether it has its turn with a row.
+    pub(crate) fn has_turn(&self, key: RowKey) -> bool {
+        self.turns.iter().any(|turn| turn.is_with(key))
+    }
+
+    /// Keeps a turn until it ends.
+    pub(crate) fn keep_turn(&mut self, turn: Turn) {
+        self.turns.push(Arc::new(turn));
+    }
+
+    /// Its turns, which last until its outcome is known.
+    pub(crate) fn turns(&self) -> Vec<Arc<Turn>> {
+        self.turns.clone()
     }
 
     /// With the session's temporary tables.
