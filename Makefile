@@ -23,7 +23,7 @@ BUILD := --release --workspace $(LOCKED)
 BIN := $(CARGO_TARGET_DIR)/release/quire
 TIMED := scripts/timed.sh
 
-.PHONY: help setup checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits bench-pgbench clean
+.PHONY: help setup setup-tests checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits bench-pgbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ help: ## list the targets
 
 setup: ## install what is missing: compiler, clang, Rust, psql (apt and rustup)
 	@scripts/setup.sh
+
+setup-tests: ## the same, and what only tests need: pgbench (it comes with a PostgreSQL server)
+	@scripts/setup.sh tests
 
 demo: setup release ## build, start a cluster, load TPC-H (SCALE=1 is about 1 GB), run and check the 22 queries, draw a report; KEEP=1 keeps the data
 	@scripts/demo.sh $(BIN)
@@ -47,7 +50,7 @@ release: checkout ## build the program
 
 # --- check ----------------------------------------------------------------------------------------------------------
 
-test: setup fmt clippy deny build tests ## all checks: what CI runs
+test: setup-tests fmt clippy deny build tests ## all checks: what CI runs
 
 check: test ## the same
 
@@ -82,7 +85,7 @@ bench-tpch: setup release ## only TPC-H, at SCALE=
 bench-commits: setup release ## only commits
 	@scripts/bench.sh $(BIN) commits
 
-bench-pgbench: setup release ## pgbench (SCALE=10, DURATION=10, ROUNDS=1) in turn on PostgreSQL with two synchronous standbys and on Quire
+bench-pgbench: setup-tests release ## pgbench (SCALE=10, DURATION=10, ROUNDS=1) in turn on PostgreSQL with two synchronous standbys and on Quire
 	@scripts/pgbench.sh $(BIN)
 
 # --- tidy up --------------------------------------------------------------------------------------------------------

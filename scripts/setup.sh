@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the benches need, and is silent when all of it is there. Debian 12 and its kin.
+# setup.sh [tests]: installs what building and running need, and with `tests` what only tests and pgbench's bench do; silent
+# when all of it is there. Debian 12 and its kin.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,6 +23,11 @@ has curl || packages+=(curl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 has psql || packages+=(postgresql-client)
 { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; } || packages+=(python3-venv)
+
+# pgbench comes with the server's programs, which Debian keeps out of PATH.
+if [ "${1:-}" = tests ]; then
+    has pgbench || compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null || packages+=(postgresql-contrib)
+fi
 
 if [ ${#packages[@]} -gt 0 ]; then
     if ! has apt-get; then
