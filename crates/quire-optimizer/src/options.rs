@@ -1,0 +1,20 @@
+use datafusion::common::extensions_options;
+use datafusion::config::ConfigExtension;
+
+extensions_options! {
+    /// Which of the rules run: the session's parameters `quire.…` of the same names.
+    pub struct OptimizerOptions {
+        /// Joins in the order of least estimated cost.
+        pub join_reordering: bool, default = true
+        /// IN and EXISTS filter the relation that has the key before that is joined with others.
+        pub semi_join_pushdown: bool, default = true
+        /// A grouped sub-query is computed only for the keys that the outer query asks for.
+        pub magic_sets: bool, default = true
+        /// A part that occurs twice in a query is computed once.
+        pub shared_subplans: bool, default = true
+    }
+}
+
+impl ConfigExtension for OptimizerOptions {
+    const PREFIX: &'static str = "quire";
+}
