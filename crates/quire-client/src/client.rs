@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::along::Along;
+use crate::commit::Commits;
 use crate::leader::Leader;
 use crate::node::Node;
 use crate::pages::Pages;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) leader: Leader,
     /// The last view, and who waits for the next one.
     pub(crate) snapshots: Snapshots,
+    /// Who waits to commit.
+    pub(crate) commits: Commits,
     /// Page requests on their way.
     pub(crate) pages: Pages,
     /// Delta rows that came with snapshots.
@@ -66,6 +69,7 @@ impl StorageClient {
             deadlines,
             leader: Leader::new(nodes.clone()),
             snapshots: Snapshots::default(),
+            commits: Commits::default(),
             pages: Pages::new(&nodes),
             along: Along::default(),
             nodes,

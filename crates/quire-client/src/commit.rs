@@ -1,23 +1,52 @@
-//! Commits: the same transaction until there is an answer.
+//! Commits: the same transactions until there is an answer. Those that are at hand together share a request, and so a log entry, a flush
+//! and a round trip between storage nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use quire_proto::v1;
 use quire_types::{Commit, Outcome, TxnId};
+use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::client::StorageClient;
+use crate::client::{Inner, StorageClient};
 use crate::error::ClientError;
-use crate::leader::FailedKind;
+use crate::leader::{Failed, FailedKind};
 use crate::node::{MESSAGE_BYTES_MAX, Node};
 
 /// A leader that is cut off from its followers would keep the call for ever; the next one may do better.
 const ATTEMPT_MAX: Duration = Duration::from_secs(8);
 /// gRPC frames and the request's own fields.
 const OVERHEAD_BYTES: usize = 1 << 10;
+/// A larger commit goes by itself: others do not wait for its bytes.
+const SHARED_BYTES_MAX: usize = 64 << 10;
+/// Commits in one request.
+const SHARED_MAX: usize = 256;
+/// Shared requests under way. While they are, commits gather for the next.
+const REQUESTS_MAX: usize = 2;
+
+/// Commits that wait to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    requests: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    commit: v1::Commit,
+    txn_id: TxnId,
+    /// To whoever asked, who may have gone.
+    answer: oneshot::Sender<Result<Outcome, ClientError>>,
+}
 
 impl StorageClient {
     /// Commits a transaction, or learns why not.
@@ -27,29 +56,121 @@ impl StorageClient {
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, ClientError> {
         let txn_id = commit.txn_id;
         let log_id = self.known_log_id().await?;
-        let request = v1::CommitRequest { log_id, commit: Some(v1::Commit::from(&commit)) };
+        let alone = commit.writes.iter().any(|write| !write.segments.is_empty());
+        let encoded = v1::Commit::from(&commit);
         drop(commit);
-        let bytes = request.encoded_len();
+        let bytes = encoded.encoded_len();
         let bytes_max = MESSAGE_BYTES_MAX - OVERHEAD_BYTES;
         if bytes > bytes_max {
             return Err(ClientError::TooLarge { what: "a transaction", bytes: bytes as u64, bytes_max: bytes_max as u64 });
         }
-        let attempt = |node: Arc<Node>| {
-            let request = request.clone(); // shares the rows
-            async move { send(&node, request).await }
-        };
-        match Box::pin(self.inner.leader.call(self.inner.deadlines.commit, ATTEMPT_MAX, attempt)).await {
-            Ok(outcome) => Ok(outcome),
-            Err(failed) if failed.without_effect => Err(match failed.kind {
-                FailedKind::Deadline => ClientError::Unavailable { reason: failed.reason },
-                FailedKind::Refused => ClientError::Refused { reason: failed.reason },
-                FailedKind::Full => ClientError::Full { reason: failed.reason },
-            }),
-            Err(failed) => {
-                tracing::info!(txn = %format_args!("{:032x}", txn_id.0), reason = failed.reason, "no answer to a commit");
-                Err(ClientError::Unknown(txn_id))
+        if alone || bytes > SHARED_BYTES_MAX {
+            return Box::pin(send_one(&self.inner, log_id, encoded, txn_id)).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.inner.commits.queue.lock();
+            queue.waiting.push(Waiting { commit: encoded, txn_id, answer });
+            if queue.requests < REQUESTS_MAX {
+                queue.requests += 1;
+                quire_kit::task::spawn("commits", send_waiting(self.inner.clone(), log_id));
             }
         }
+        // Without an answer the runtime is shutting down, and the request may be on its way.
+        answered.await.unwrap_or(Err(ClientError::Unknown(txn_id)))
+    }
+}
+
+/// Says, should the task end before its work does, that its request is not under way any more; whoever waits is told that the outcome is
+/// not known.
+struct Sending {
+    inner: Arc<Inner>,
+    ended: bool,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut queue = self.inner.commits.queue.lock();
+            queue.requests -= 1;
+            queue.waiting.clear();
+        }
+    }
+}
+
+/// Sends what waits, as one request after another, until nothing does.
+async fn send_waiting(inner: Arc<Inner>, log_id: String) {
+    let mut sending = Sending { inner: inner.clone(), ended: false };
+    loop {
+        let waiting = {
+            let mut queue = inner.commits.queue.lock();
+            if queue.waiting.is_empty() {
+                // under the same lock as the check, so that a caller either is seen here or starts a task
+                queue.requests -= 1;
+                sending.ended = true;
+                return;
+            }
+            let count = queue.waiting.len().min(SHARED_MAX);
+            queue.waiting.drain(..count).collect::<Vec<_>>()
+        };
+        metrics::histogram!("quire_client_commits_per_request").record(waiting.len() as f64);
+        Box::pin(send_together(&inner, &log_id, waiting)).await;
+    }
+}
+
+async fn send_together(inner: &Inner, log_id: &str, waiting: Vec<Waiting>) {
+    let (mut commits, mut callers) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
+    for Waiting { commit, txn_id, answer } in waiting {
+        commits.push(commit);
+        callers.push((txn_id, answer));
+    }
+    let request = v1::CommitRequest { log_id: log_id.to_string(), commits };
+    match ask(inner, &request).await {
+        Ok(outcomes) => {
+            for ((_, answer), outcome) in callers.into_iter().zip(outcomes) {
+                // a caller that gave up has dropped its end
+                let _gone = answer.send(Ok(outcome));
+            }
+        }
+        // One that storage will not have must not take the others with it.
+        Err(failed) if failed.kind == FailedKind::Refused && callers.len() > 1 => {
+            for (commit, (txn_id, answer)) in request.commits.into_iter().zip(callers) {
+                let _gone = answer.send(send_one(inner, log_id.to_string(), commit, txn_id).await);
+            }
+        }
+        Err(failed) => {
+            for (txn_id, answer) in callers {
+                let _gone = answer.send(Err(error(&failed, txn_id)));
+            }
+        }
+    }
+}
+
+async fn send_one(inner: &Inner, log_id: String, commit: v1::Commit, txn_id: TxnId) -> Result<Outcome, ClientError> {
+    let outcomes = ask(inner, &v1::CommitRequest { log_id, commits: vec![commit] }).await;
+    let outcomes = outcomes.map_err(|failed| error(&failed, txn_id))?;
+    outcomes.into_iter().next().ok_or(ClientError::Unknown(txn_id))
+}
+
+/// One outcome for each commit of the request.
+async fn ask(inner: &Inner, request: &v1::CommitRequest) -> Result<Vec<Outcome>, Failed> {
+    let attempt = |node: Arc<Node>| {
+        let request = request.clone(); // shares the rows
+        async move { send(&node, request).await }
+    };
+    inner.leader.call(inner.deadlines.commit, ATTEMPT_MAX, attempt).await
+}
+
+fn error(failed: &Failed, txn_id: TxnId) -> ClientError {
+    let reason = failed.reason.clone();
+    if !failed.without_effect {
+        tracing::info!(txn = %format_args!("{:032x}", txn_id.0), reason, "no answer to a commit");
+        return ClientError::Unknown(txn_id);
+    }
+    match failed.kind {
+        FailedKind::Deadline => ClientError::Unavailable { reason },
+        FailedKind::Refused => ClientError::Refused { reason },
+        FailedKind::Full => ClientError::Full { reason },
     }
 }
 
@@ -82,8 +203,12 @@ impl StorageClient {
     }
 }
 
-async fn send(node: &Node, request: v1::CommitRequest) -> Result<Outcome, Status> {
+async fn send(node: &Node, request: v1::CommitRequest) -> Result<Vec<Outcome>, Status> {
+    let asked = request.commits.len();
     let reply = node.storage()?.commit(request).await?.into_inner();
-    let outcome = reply.outcome.ok_or_else(|| Status::data_loss("a commit without an outcome"))?;
-    Outcome::try_from(outcome).map_err(|e| Status::data_loss(format!("malformed outcome: {e}")))
+    if reply.outcomes.len() != asked {
+        return Err(Status::data_loss("a commit without an outcome"));
+    }
+    let outcomes = reply.outcomes.into_iter().map(Outcome::try_from).collect::<Result<_, _>>();
+    outcomes.map_err(|e| Status::data_loss(format!("malformed outcome: {e}")))
 }

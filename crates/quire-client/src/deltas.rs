@@ -25,7 +25,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(300);
 
 impl StorageClient {
-    /// The rows of delta batches, each as an Arrow IPC stream, in the order of `deltas`. `None` for a batch that was sealed
+    /// The rows of delta batches, each encoded (`quire_segment::encode_rows`), in the order of `deltas`. `None` for a batch that was sealed
     /// or truncated since the view was taken: take a new snapshot.
     pub async fn deltas(&self, table: TableId, deltas: &[DeltaMeta], lsn: Lsn) -> Result<Vec<Option<Bytes>>, ClientError> {
         if let Some(rows) = self.inner.along.all(table, deltas) {

@@ -141,6 +141,26 @@ async fn a_refused_or_oversized_commit_is_said() {
 }
 
 #[tokio::test]
+async fn commits_at_hand_share_requests_and_a_refused_one_is_refused_alone() {
+    let node = Fake::start().await;
+    let client = client(&[&node]);
+    client.snapshot().await.unwrap();
+    let outcomes = futures::future::join_all((1..=100).map(|txn| client.commit(commit(txn)))).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))), "{outcomes:?}");
+    let requests = node.commit_requests();
+    assert!(requests.len() < 50, "{} requests", requests.len());
+    let mut sent = requests.concat();
+    sent.sort_unstable();
+    assert_eq!(sent, (1..=100).collect::<Vec<_>>());
+
+    node.fault(Fault::RefuseCommit(150));
+    let outcomes = futures::future::join_all((101..=200).map(|txn| client.commit(commit(txn)))).await;
+    let refused: Vec<usize> = outcomes.iter().enumerate().filter(|(_, o)| o.is_err()).map(|(i, _)| i + 101).collect();
+    assert_eq!(refused, [150]);
+    assert!(matches!(outcomes[49], Err(ClientError::Refused { .. })));
+}
+
+#[tokio::test]
 async fn many_pages_are_few_requests() {
     let (a, b) = (Fake::start().await, Fake::start().await);
     let client = client(&[&a, &b]);

@@ -37,7 +37,7 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// What else must survive a restart.
     pub records: Vec<Record>,
-    /// Rows for the delta: table, first row id, Arrow IPC stream.
+    /// Rows for the delta: table, first row id, encoded rows.
     pub delta: Vec<(TableId, RowId, Bytes)>,
 }
 

@@ -20,6 +20,7 @@ fn table(id: TableId, name: &str) -> TableDef {
         next_column_id: ColumnId(2),
         constraints: vec![ConstraintDef { name: format!("{name}_pkey"), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
         clustering: vec![ColumnId(1)],
+        arrow: Default::default(),
     }
 }
 

@@ -5,7 +5,8 @@
 //! checksum — and of a column — a distinct-count sketch — is worked out here, while the rows are at hand.
 //!
 //! How data goes through it: [`sort_by_clustering`], then [`encode`] gives the file and its [`quire_types::SegmentMeta`]; later
-//! [`Footer::parse`] once a segment and [`decode`] once a page.
+//! [`Footer::parse`] once a segment and [`decode`] once a page. Rows that are in no segment yet have a format of their own, by
+//! [`encode_rows`] and [`RowDecoder`].
 #![forbid(unsafe_code)]
 
 mod error;
@@ -26,6 +27,9 @@ mod interval;
 
 mod missing;
 pub use missing::{missing_datum, missing_values};
+
+mod rows;
+pub use rows::{RowDecoder, encode_rows};
 
 mod decode;
 pub use decode::{Footer, decode};

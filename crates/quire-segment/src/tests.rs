@@ -28,6 +28,7 @@ fn table(types: &[SqlType]) -> TableDef {
         next_column_id: ColumnId(99),
         constraints: vec![],
         clustering: vec![ColumnId(10)],
+        arrow: Default::default(),
     }
 }
 

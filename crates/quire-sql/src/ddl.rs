@@ -121,6 +121,7 @@ pub(crate) fn plain_table(schema: quire_types::SchemaId, name: String, columns: 
         columns,
         constraints: vec![],
         clustering: vec![],
+        arrow: Default::default(),
     })
 }
 

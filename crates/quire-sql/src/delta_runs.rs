@@ -229,6 +229,7 @@ mod tests {
             next_column_id: ColumnId(2),
             constraints: vec![ConstraintDef { name: "t_pkey".into(), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
             clustering: vec![ColumnId(1)],
+            arrow: Default::default(),
         })
     }
 

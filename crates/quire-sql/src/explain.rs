@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::sql::sqlparser::ast::{AnalyzeFormat, AnalyzeFormatKind, Query, Statement, UtilityOption, With};
 use futures::StreamExt;
 use quire_kit::clock;
@@ -205,15 +206,35 @@ fn shown(plan: &Arc<dyn ExecutionPlan>, asked: &Asked) -> Vec<String> {
     match asked.analyze {
         true => shown_run(plan, asked),
         false => {
-            let shown = DisplayableExecutionPlan::new(plan.as_ref()).set_show_statistics(asked.verbose).indent(asked.verbose).to_string();
-            shown.lines().map(str::to_string).collect()
+            let shown = DisplayableExecutionPlan::new(plan.as_ref()).set_show_statistics(asked.verbose).indent(asked.verbose);
+            with_estimates(plan, &shown.to_string())
         }
     }
 }
 
 fn shown_run(plan: &Arc<dyn ExecutionPlan>, asked: &Asked) -> Vec<String> {
-    let shown = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(asked.verbose).to_string();
-    shown.lines().map(str::to_string).collect()
+    with_estimates(plan, &DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(asked.verbose).to_string())
+}
+
+/// A plan's lines, each with the number of rows that the planner expected of its node.
+fn with_estimates(plan: &Arc<dyn ExecutionPlan>, shown: &str) -> Vec<String> {
+    let mut estimates = vec![];
+    estimate(plan, &mut estimates);
+    let mut lines: Vec<String> = shown.lines().map(str::to_string).collect();
+    // A node is a line, unless it shows a value with a line break in it.
+    if lines.len() == estimates.len() {
+        for (line, rows) in lines.iter_mut().zip(estimates) {
+            line.extend(rows.map(|rows| format!(", estimated_rows={rows}")));
+        }
+    }
+    lines
+}
+
+/// Rows expected of a node and of those below it, in the order in which they are shown.
+fn estimate(plan: &Arc<dyn ExecutionPlan>, out: &mut Vec<Option<usize>>) {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
+    out.push(statistics.ok().and_then(|statistics| statistics.num_rows.get_value().copied()));
+    plan.children().into_iter().for_each(|child| estimate(child, out));
 }
 
 fn indented(lines: Vec<String>) -> Vec<String> {

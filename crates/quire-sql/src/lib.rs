@@ -96,6 +96,7 @@ mod sequence_functions;
 mod sequences;
 mod session_functions;
 mod source;
+mod statistics;
 mod system;
 mod table;
 mod temp;

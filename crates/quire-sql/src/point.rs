@@ -21,7 +21,7 @@ use quire_types::{ColumnDef, RowId, SqlType};
 
 use crate::keys::UniqueKey;
 use crate::reads::ReadsOf;
-use crate::scan_exec::ScanExec;
+use crate::scan_exec::{Expected, ScanExec};
 use crate::table::QuireTable;
 
 /// Keys of one scan that are looked up before it.
@@ -101,7 +101,9 @@ impl QuireTable {
             batch_rows: state.config().batch_size(),
             limit: None,
         };
-        let scan = ScanExec::try_new(spec, filters, self.source.clone(), 1)?;
+        let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own);
+        let expected = Expected { table: Arc::new(table), selectivity: 1.0 };
+        let scan = ScanExec::try_new(spec, filters, self.source.clone(), 1, expected)?;
         let found: Vec<RecordBatch> = scan.execute(0, state.task_ctx())?.try_collect().await?;
         let asserts = |keys: &RecordBatch| key.asserts(keys).map_err(|e| DataFusionError::External(Box::new(e)));
         let (mut rows, mut present) = (vec![], vec![]);

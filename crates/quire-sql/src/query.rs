@@ -7,11 +7,16 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement;
+use futures::{StreamExt, TryStreamExt, stream};
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::errors::datafusion_error;
@@ -80,7 +85,38 @@ pub(crate) async fn start(
     let state = context.state();
     let physical = Box::pin(state.create_physical_plan(plan)).await.map_err(datafusion_error)?;
     let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
-    Ok((physical, stream))
+    if !has_hash_join(physical.as_ref()) {
+        return Ok((physical, stream));
+    }
+    Ok((physical, or_merged(state, plan.clone(), stream)))
+}
+
+fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
+    plan.downcast_ref::<HashJoinExec>().is_some() || plan.children().into_iter().any(|child| has_hash_join(child.as_ref()))
+}
+
+/// What `stream` gives. A hash join keeps one side in memory: when that has no room for it, and nothing was given yet, the query begins
+/// again with joins that sort, which spill.
+fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let first = async move {
+        let mut stream = stream;
+        match stream.next().await {
+            Some(Err(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                // What it holds is wanted by the next attempt.
+                drop(stream);
+                tracing::info!(%error, "a hash join does not fit in memory: the query runs again with joins that sort");
+                metrics::counter!("quire_sql_merged_joins_total").increment(1);
+                let mut state = state;
+                state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+                let physical = Box::pin(state.create_physical_plan(&plan)).await?;
+                execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
+            }
+            Some(first) => Ok(stream::iter([first]).chain(stream).boxed()),
+            None => Ok(stream::empty().boxed()),
+        }
+    };
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(first).try_flatten()))
 }
 
 /// What the client is told about a result's columns. `names` are by select item; see [`name_columns`].

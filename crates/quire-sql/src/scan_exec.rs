@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::utils::split_conjunction;
@@ -19,7 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec, datum_scalar};
+use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec};
 
 /// What plans call it.
 pub(crate) const SCAN_NAME: &str = "QuireScan";
@@ -30,6 +30,7 @@ pub(crate) struct ScanExec {
     source: Arc<dyn ColumnSource>,
     /// Pushed-down conjuncts, over the table's schema.
     filters: Vec<Arc<dyn PhysicalExpr>>,
+    expected: Expected,
     statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
     counters: Arc<ScanCounters>,
@@ -43,6 +44,7 @@ impl ScanExec {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         source: Arc<dyn ColumnSource>,
         partitions: usize,
+        expected: Expected,
     ) -> Result<ScanExec> {
         let schema = spec.output_schema()?;
         let properties = PlanProperties::new(
@@ -52,7 +54,8 @@ impl ScanExec {
             Boundedness::Bounded,
         );
         Ok(ScanExec {
-            statistics: Arc::new(statistics(&spec, !filters.is_empty())),
+            statistics: Arc::new(expected.of_output(&spec, !filters.is_empty())),
+            expected,
             spec,
             source,
             filters,
@@ -65,7 +68,7 @@ impl ScanExec {
     /// The same scan with more filters.
     fn with_filters(&self, more: Vec<Arc<dyn PhysicalExpr>>) -> Result<ScanExec> {
         let filters = self.filters.iter().cloned().chain(more).collect();
-        ScanExec::try_new(self.spec.clone(), filters, self.source.clone(), self.properties.partitioning.partition_count())
+        ScanExec::try_new(self.spec.clone(), filters, self.source.clone(), self.properties.partitioning.partition_count(), self.expected.clone())
     }
 
     fn scan(&self) -> Result<Arc<Scan>> {
@@ -89,52 +92,32 @@ fn external(error: ScanError) -> DataFusionError {
     }
 }
 
-/// What the manifest knows: exact row counts when nothing filters, bounds and distinct counts as estimates.
-fn statistics(spec: &ScanSpec, filtered: bool) -> Statistics {
-    let committed = if spec.own.truncated { 0 } else { spec.view.row_count() };
-    let own = spec.own.batches.iter().map(|b| b.num_rows() as u64).sum::<u64>() + spec.own.segments.iter().map(|s| s.rows).sum::<u64>();
-    let rows = (committed + own).saturating_sub(spec.own.deleted.len()) as usize;
-    // What the transaction deleted, another may have deleted too: then it is counted twice.
-    let exact = !filtered && spec.limit.is_none() && spec.own.deleted.is_empty();
-    let num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
-    let complete = spec.view.delta.is_empty() && spec.own.batches.is_empty() && spec.own.segments.is_empty() && !spec.own.truncated;
-    let column_statistics = spec.projection.iter().map(|&index| column_statistics(spec, index, complete, rows)).collect();
-    Statistics { num_rows, total_byte_size: Precision::Absent, column_statistics }
+/// What the planner knows before the scan runs.
+#[derive(Clone)]
+pub(crate) struct Expected {
+    /// Of the table, a column for each field of the scan's schema.
+    pub(crate) table: Arc<Statistics>,
+    /// The share of rows, 0 to 1, that the filters are thought to keep.
+    pub(crate) selectivity: f64,
 }
 
-fn column_statistics(spec: &ScanSpec, index: usize, complete: bool, rows: usize) -> ColumnStatistics {
-    let mut statistics = ColumnStatistics::new_unknown();
-    // The row id has none.
-    let Some(column) = spec.table.columns.get(index) else { return statistics };
-    let data_type = spec.schema.field(index).data_type();
-    let sketches = spec.view.segments.iter().filter_map(|s| s.column_ordinal(column.id).map(|o| s.columns[o].sketch.as_ref()));
-    if let Some(distinct) = quire_segment::distinct_estimate(sketches) {
-        statistics.distinct_count = Precision::Inexact((distinct as usize).min(rows));
+impl Expected {
+    /// The row count is exact when nothing is left out; all else are estimates.
+    fn of_output(&self, spec: &ScanSpec, filtered: bool) -> Statistics {
+        let whole = self.table.num_rows.get_value().copied().unwrap_or(0);
+        let kept = if filtered { (whole as f64 * self.selectivity).ceil() as usize } else { whole };
+        let rows = spec.limit.map_or(kept, |limit| kept.min(limit));
+        let partial = filtered || spec.limit.is_some();
+        let num_rows = if partial { Precision::Inexact(rows) } else { self.table.num_rows };
+        let column = |index: &usize| {
+            let column = self.table.column_statistics.get(*index).cloned().unwrap_or_else(ColumnStatistics::new_unknown);
+            let mut column = if partial { column.to_inexact() } else { column };
+            column.distinct_count = column.distinct_count.map(|distinct| distinct.min(rows));
+            column.null_count = column.null_count.map(|nulls| nulls.min(rows));
+            column
+        };
+        Statistics { num_rows, total_byte_size: Precision::Absent, column_statistics: spec.projection.iter().map(column).collect() }
     }
-    if !complete {
-        return statistics;
-    }
-    let pages = || spec.view.segments.iter().flat_map(|s| s.row_groups.iter().filter_map(|g| g.pages.get(s.column_ordinal(column.id)?)));
-    let nulls: usize = pages().map(|p| p.nulls as usize).sum();
-    statistics.null_count = Precision::Inexact(nulls);
-    let bound = |pick: fn(&quire_types::PageMeta) -> Option<&quire_types::Datum>, keep: std::cmp::Ordering| {
-        let mut best: Option<ScalarValue> = None;
-        for page in pages() {
-            let value = datum_scalar(Some(pick(page)?), data_type)?;
-            best = match best {
-                Some(current) if current.partial_cmp(&value)? != keep.reverse() => Some(current),
-                _ => Some(value),
-            };
-        }
-        best
-    };
-    if let Some(min) = bound(|p| p.min.as_ref(), std::cmp::Ordering::Less) {
-        statistics.min_value = Precision::Inexact(min);
-    }
-    if let Some(max) = bound(|p| p.max.as_ref(), std::cmp::Ordering::Greater) {
-        statistics.max_value = Precision::Inexact(max);
-    }
-    statistics
 }
 
 impl fmt::Debug for ScanExec {
@@ -218,7 +201,7 @@ impl ExecutionPlan for ScanExec {
         let mut spec = self.spec.clone();
         spec.limit = limit;
         let partitions = self.properties.partitioning.partition_count();
-        ScanExec::try_new(spec, self.filters.clone(), self.source.clone(), partitions).ok().map(|exec| Arc::new(exec) as _)
+        ScanExec::try_new(spec, self.filters.clone(), self.source.clone(), partitions, self.expected.clone()).ok().map(|exec| Arc::new(exec) as _)
     }
 
     fn fetch(&self) -> Option<usize> {

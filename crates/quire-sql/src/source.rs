@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, cast, sort_to_indices};
-use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
 use quire_scan::{ColumnSource, ScanError, Tier};
-use quire_segment::Footer;
+use quire_segment::{Footer, RowDecoder};
 use quire_types::{ColumnDef, ColumnId, Lsn, PageError, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
 
 use crate::delta_runs::{DeltaRuns, Run};
+use crate::statistics::ManifestStatistics;
 
 /// Parsed footers kept; one is some tens of kilobytes, so this is about 100 MB, the footers of 4 billion rows.
 const FOOTERS_MAX: usize = 4096;
@@ -29,7 +29,9 @@ pub(crate) struct PageColumns {
     client: StorageClient,
     footers: Mutex<HashMap<SegmentId, Arc<Footer>>>,
     deltas: DeltaRuns,
+    rows: RowDecoder,
     orders: Mutex<Orders>,
+    pub(crate) statistics: ManifestStatistics,
 }
 
 /// In which order a page's values ascend.
@@ -49,7 +51,14 @@ struct Orders {
 
 impl PageColumns {
     pub(crate) fn new(cache: PageCache, client: StorageClient) -> PageColumns {
-        PageColumns { cache, client, footers: Mutex::default(), deltas: DeltaRuns::default(), orders: Mutex::default() }
+        PageColumns {
+            cache,
+            client,
+            footers: Mutex::default(),
+            deltas: DeltaRuns::default(),
+            rows: RowDecoder::default(),
+            orders: Mutex::default(),
+        }
     }
 
     pub(crate) fn cache(&self) -> &PageCache {
@@ -119,7 +128,7 @@ impl PageColumns {
             let mut batches = Vec::with_capacity(missing.len());
             for (delta, stream) in missing.into_iter().zip(streams) {
                 let Some(bytes) = stream else { return Err(ScanError::SnapshotTooOld { table: table.name.clone() }) };
-                let batch = read_stream(&bytes).map_err(|e| decode_error(format!("delta of table {}", table.name), e))?;
+                let batch = self.rows.decode(&bytes).map_err(|e| decode_error(format!("delta of table {}", table.name), e))?;
                 batches.push((delta, widen(table, batch)?));
             }
             self.deltas.insert(table, batches).map_err(|e| failed(e.message))?;
@@ -155,14 +164,6 @@ fn ascends(values: &ArrayRef) -> bool {
 
 fn decode_error(what: String, reason: impl ToString) -> ScanError {
     ScanError::Decode { what, reason: reason.to_string() }
-}
-
-/// An Arrow IPC stream as one batch.
-fn read_stream(bytes: &[u8]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let reader = StreamReader::try_new(bytes, None)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    arrow::compute::concat_batches(&schema, &batches)
 }
 
 /// What rows hold in a column that was added after they were stored.

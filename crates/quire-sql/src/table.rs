@@ -1,12 +1,12 @@
 //! A table (or its rows as one transaction sees them) as DataFusion's planner sees it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraint, Constraints, DFSchema, Result};
+use datafusion::common::{Constraint, Constraints, DFSchema, Result, Statistics};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::utils::split_conjunction;
@@ -29,6 +29,7 @@ pub(crate) struct QuireTable {
     constraints: Constraints,
     /// Where to say what is read, when that is certified.
     reads: Option<ReadsOf>,
+    statistics: OnceLock<Arc<Statistics>>,
 }
 
 impl QuireTable {
@@ -36,6 +37,7 @@ impl QuireTable {
     pub(crate) fn with_row_ids(mut self, column: &str) -> QuireTable {
         let fields = self.schema.fields().iter().map(|f| f.as_ref().clone()).chain([row_id_field().with_name(column)]);
         self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.statistics = OnceLock::new();
         self
     }
 
@@ -51,7 +53,15 @@ impl QuireTable {
             if primary == Some(columns) { Constraint::PrimaryKey(positions(columns)) } else { Constraint::Unique(positions(columns)) }
         });
         let constraints = Constraints::new_unverified(constraints.collect());
-        QuireTable { schema: def.arrow_schema(), constraints, def, view, lsn, own, source, reads: None }
+        QuireTable { schema: def.arrow_schema(), constraints, def, view, lsn, own, source, reads: None, statistics: OnceLock::new() }
+    }
+}
+
+impl QuireTable {
+    /// What is known of the rows that it gives.
+    pub(crate) fn statistics(&self) -> Arc<Statistics> {
+        let statistics = self.statistics.get_or_init(|| Arc::new(self.source.statistics.of(&self.def, &self.schema, &self.view, &self.own)));
+        statistics.clone()
     }
 }
 

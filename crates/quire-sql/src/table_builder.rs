@@ -76,6 +76,7 @@ impl<'a> TableBuilder<'a> {
             next_column_id: ColumnId(1),
             constraints: vec![],
             clustering: vec![],
+            arrow: Default::default(),
         };
         TableBuilder::of(def, resolver)
     }

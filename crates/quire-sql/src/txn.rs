@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
-use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use datafusion::sql::sqlparser::ast::OnCommit;
@@ -486,16 +485,14 @@ fn widened(def: &TableDef, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, 
     batches.iter().map(|batch| widen(def, batch.clone()).map_err(scan_error)).collect()
 }
 
-/// Batches as one Arrow IPC stream of one batch; nothing for none.
-fn encode(batches: &[RecordBatch]) -> Result<Bytes, arrow::error::ArrowError> {
+/// Batches as the bytes that the log carries; nothing for none.
+fn encode(batches: &[RecordBatch]) -> Result<Bytes, quire_segment::SegmentError> {
     let Some(first) = batches.first() else { return Ok(Bytes::new()) };
-    let batch = compact(&arrow::compute::concat_batches(&first.schema(), batches)?)?;
-    let mut out = Vec::with_capacity(batch.get_array_memory_size());
-    let mut writer = StreamWriter::try_new(&mut out, &first.schema())?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    drop(writer);
-    Ok(out.into())
+    let rows = match batches {
+        [one] => compact(one)?,
+        many => compact(&arrow::compute::concat_batches(&first.schema(), many)?)?,
+    };
+    quire_segment::encode_rows(&rows)
 }
 
 /// The same rows without the buffers of rows that are not among them (views may point into a whole page).

@@ -4,7 +4,7 @@
 //! LSN ordinal → segment, `f` table first row id → delta batch, `g` table LSN → deleted rows, `h` table chunk → deleted rows, `i` sequence,
 //! `j` how far it has come since its definition was written, `k` relation and what of it → comment, `l` schema → comment (0: the
 //! database's), `p` position, `q` number → outcome, `r` LSN → keys, `s` table → LSNs of its last writes, `t` LSN → purged rows, `u` LSN →
-//! locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id → Arrow IPC.
+//! locked rows. Values are `StateRecord`s. In the family `delta`: table, first row id → encoded rows.
 //!
 //! A commit writes the ids that it deletes and no more (`g`). When rows are purged, the chunks of the delete set that changed since the
 //! last time are written whole (`h`) and the commits' own records go: neither their number nor the work of one entry grows with the set.
@@ -92,7 +92,7 @@ pub(crate) fn remove_orphans(store: &dyn OrderedStore, state: &State) -> Result<
     let mut writes = vec![];
     store.dump(&[Family::Delta], &mut |family, key, _| {
         if !named.contains(key) {
-            writes.push(Write::delete(family, key.to_vec()));
+            writes.push(Write::Delete(family, key.to_vec()));
         }
     })?;
     if writes.is_empty() { Ok(()) } else { store.write(writes) }
@@ -152,7 +152,7 @@ impl Index {
                 out.push(put(place_key(place), value(change)));
             }
             Change::SegmentRemoved { segment, .. } => {
-                out.extend(self.segments.remove(segment).map(|place| Write::delete(Family::State, place_key(place))));
+                out.extend(self.segments.remove(segment).map(|place| Write::Delete(Family::State, place_key(place))));
             }
             Change::RowsDeleted { table, rows } => {
                 self.dirty.entry(*table).or_default().extend(rows.iter().map(|row| RowSet::chunk_of(*row)));
@@ -179,7 +179,7 @@ impl Index {
 fn chunk_write(table: TableId, chunk: u64, deleted: &RowSet) -> Write {
     let (key, rows) = (key(b'h', &[table.0.into(), chunk]), deleted.chunk(chunk));
     match rows.is_empty() {
-        true => Write::delete(Family::State, key),
+        true => Write::Delete(Family::State, key),
         false => put(key, r::Record::Deleted(r::Deleted { table: table.0, rows: encode_rows(&rows) })),
     }
 }
@@ -248,7 +248,7 @@ fn comment_writes(change: &CatalogChange, view: &View, out: &mut Vec<Write>) {
 
 fn comment_write(target: &CommentTarget, text: Option<&Arc<str>>) -> Write {
     let key = comment_key(target);
-    let Some(text) = text else { return Write::delete(Family::State, key) };
+    let Some(text) = text else { return Write::Delete(Family::State, key) };
     let change = Change::Catalog(CatalogChange::SetComment { target: target.clone(), text: Some(text.clone()) });
     put(key, r::Record::Change((&change).into()))
 }

@@ -19,7 +19,7 @@ const WORST: f64 = 4.0;
 pub struct PressureOptions {
     /// Rows in its delta.
     pub delta_rows_max: u64,
-    /// Bytes in its delta, as Arrow IPC.
+    /// Bytes of encoded rows in its delta.
     pub delta_bytes_max: u64,
     /// Batches in its delta, one a commit.
     pub delta_batches_max: u64,

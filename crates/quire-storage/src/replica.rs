@@ -152,7 +152,7 @@ impl Replica {
         self.published.view()
     }
 
-    /// A delta batch as an Arrow IPC stream; `None` when it is not (or no longer) kept.
+    /// A delta batch's encoded rows; `None` when it is not (or no longer) kept.
     pub(crate) fn delta(&self, table: TableId, first: RowId) -> Result<Option<Bytes>, StoreFailure> {
         self.store.get(Family::Delta, &delta_key(table, first))
     }
@@ -182,8 +182,14 @@ impl Replica {
 
     /// Puts an entry into the log; its outcome once it is fsynced on a majority and applied here.
     pub(crate) async fn propose(&self, entry: LogEntry) -> Result<Outcome, ProposeError> {
-        let reply = self.write(Proposal::Entry(encode_entry(&entry))).await?;
-        reply.ok_or_else(|| ProposeError::Unknown("the log gave no outcome".into()))
+        let outcomes = self.write(Proposal::Entry(encode_entry(&entry))).await?;
+        outcomes.into_iter().next().ok_or_else(no_outcome)
+    }
+
+    /// Puts several into the log at once; the outcome of each.
+    pub(crate) async fn propose_all(&self, entries: &[LogEntry]) -> Result<Vec<Outcome>, ProposeError> {
+        let outcomes = self.write(Proposal::Entries(entries.iter().map(encode_entry).collect())).await?;
+        if outcomes.len() == entries.len() { Ok(outcomes) } else { Err(no_outcome()) }
     }
 
     /// What a transaction was told, as far as this node has applied the log; `None` when it was not met, or is no longer remembered.
@@ -200,7 +206,7 @@ impl Replica {
         self.write(Proposal::Name(name)).await.map(|_| ())
     }
 
-    async fn write(&self, proposal: Proposal) -> Result<Option<Outcome>, ProposeError> {
+    async fn write(&self, proposal: Proposal) -> Result<Vec<Outcome>, ProposeError> {
         match self.raft.client_write(proposal).await {
             Ok(response) => Ok(response.data.0),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Err(ProposeError::NotLeader(leader_of(&to))),
@@ -222,6 +228,10 @@ impl Replica {
             Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
         }
     }
+}
+
+fn no_outcome() -> ProposeError {
+    ProposeError::Unknown("the log gave no outcome".into())
 }
 
 fn leader_of(to: &ForwardToLeader<Group>) -> Option<(NodeId, String)> {

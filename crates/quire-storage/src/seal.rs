@@ -23,7 +23,7 @@ use crate::store::StoreFailure;
 
 pub(crate) mod rows;
 
-/// Bytes of one seal, as Arrow IPC: it is in memory a few times over while it is sorted and encoded.
+/// Bytes of encoded rows in one seal: it is in memory a few times over while it is sorted and encoded.
 const SEAL_BYTES_MAX: u64 = 256 << 20;
 /// After a failure, with the object store for instance, a table waits.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub struct SealOptions {
     /// Rows.
     pub rows_max: u64,
-    /// Bytes, as Arrow IPC.
+    /// Bytes of encoded rows.
     pub bytes_max: u64,
     /// Batches, one a commit: a scan takes each by itself, so a thousand single rows cost it more than one batch of them.
     pub batches_max: usize,

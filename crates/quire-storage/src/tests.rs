@@ -107,10 +107,10 @@ async fn snapshot(members: &[Member], log_id: &str, known: u64) -> Vec<v1::Snaps
 
 async fn commit(members: &[Member], log_id: &str, commit: Commit) -> Outcome {
     let reply = ask(members, |mut client| {
-        let request = v1::CommitRequest { log_id: log_id.to_string(), commit: Some((&commit).into()) };
+        let request = v1::CommitRequest { log_id: log_id.to_string(), commits: vec![(&commit).into()] };
         async move { Ok(client.commit(request).await?.into_inner()) }
     });
-    reply.await.outcome.unwrap().try_into().unwrap()
+    reply.await.outcomes.remove(0).try_into().unwrap()
 }
 
 const TABLE: TableId = TableId(20_000);
@@ -125,6 +125,7 @@ fn create(txn: u128) -> Commit {
         next_column_id: ColumnId(2),
         constraints: vec![],
         clustering: vec![],
+        arrow: Default::default(),
     };
     Commit {
         txn_id: TxnId(txn),
@@ -233,9 +234,12 @@ async fn nonsense_on_the_wire_is_refused() {
     let log = snapshot(&members, "", 0).await[0].log_id.clone();
     let mut client = StorageClient::connect(format!("http://{}", members[0].address())).await.unwrap();
     let bad = [
-        v1::CommitRequest { log_id: "another".into(), commit: Some((&create(1)).into()) },
-        v1::CommitRequest { log_id: log.clone(), commit: None },
-        v1::CommitRequest { log_id: log.clone(), commit: Some(v1::Commit { txn_id: Bytes::from_static(b"short"), ..(&create(1)).into() }) },
+        v1::CommitRequest { log_id: "another".into(), commits: vec![(&create(1)).into()] },
+        v1::CommitRequest { log_id: log.clone(), commits: vec![] },
+        v1::CommitRequest {
+            log_id: log.clone(),
+            commits: vec![v1::Commit { txn_id: Bytes::from_static(b"short"), ..(&create(1)).into() }],
+        },
     ];
     for request in bad {
         assert_eq!(client.commit(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);

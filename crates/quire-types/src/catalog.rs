@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::{ColumnId, CommentTarget, Datum, SchemaId, SequenceDef, SequencePosition, SqlType, TableId, sql_type::FIELD_COLUMN_ID};
 
@@ -51,6 +52,31 @@ pub struct TableDef {
     pub constraints: Vec<ConstraintDef>,
     /// The clustering key: segments are sorted by it. The primary key's columns unless said otherwise; may be empty.
     pub clustering: Vec<ColumnId>,
+    /// What [`TableDef::arrow_schema`] gave the first time.
+    pub arrow: MadeSchema,
+}
+
+/// An Arrow schema that was made of a definition's columns, kept because every statement asks for it. No part of the definition: all are
+/// equal, and a clone, which may be about to be changed, begins without.
+#[derive(Default)]
+pub struct MadeSchema(OnceLock<(Vec<(ColumnId, SqlType, bool)>, SchemaRef)>);
+
+impl Clone for MadeSchema {
+    fn clone(&self) -> Self {
+        MadeSchema::default()
+    }
+}
+
+impl PartialEq for MadeSchema {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for MadeSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MadeSchema")
+    }
 }
 
 /// A column.
@@ -454,7 +480,15 @@ impl TableDef {
 
     /// The Arrow schema of the table's rows: fields in SQL order, each with its SQL type and column id as metadata.
     pub fn arrow_schema(&self) -> SchemaRef {
-        self.schema_with(|column| column.nullable || column.had_nulls)
+        let nullable = |column: &ColumnDef| column.nullable || column.had_nulls;
+        let make = || (self.columns.iter().map(|c| (c.id, c.ty, nullable(c))).collect(), self.schema_with(nullable));
+        let (columns, schema) = self.arrow.0.get_or_init(make);
+        let same = |((made, field), now): ((&(ColumnId, SqlType, bool), &FieldRef), &ColumnDef)| {
+            *made == (now.id, now.ty, nullable(now)) && *field.name() == now.name
+        };
+        // The columns of a definition in the making may have changed since.
+        let unchanged = columns.len() == self.columns.len() && columns.iter().zip(schema.fields()).zip(&self.columns).all(same);
+        if unchanged { schema.clone() } else { self.schema_with(nullable) }
     }
 
     /// The same for rows whose NOT NULL constraints are still to be checked.

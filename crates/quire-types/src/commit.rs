@@ -70,7 +70,7 @@ pub struct TableWrite {
     pub version: u64,
     /// TRUNCATE before the other writes: every row visible at the snapshot goes. Conflicts with any write since the snapshot.
     pub truncate: bool,
-    /// Inserted rows as one Arrow IPC stream in the schema of that version; empty when there are none.
+    /// Inserted rows, encoded by `quire_segment::encode_rows`, in the schema of that version; empty when there are none.
     pub rows: Bytes,
     /// Rows in `rows`.
     pub row_count: u64,

@@ -11,9 +11,9 @@ pub struct DeltaMeta {
     pub first: RowId,
     /// Rows.
     pub rows: u64,
-    /// Bytes of the Arrow IPC stream.
+    /// Bytes of its encoded rows.
     pub bytes: u64,
-    /// The table version whose schema the stream has.
+    /// The table version whose schema the rows have.
     pub version: u64,
     /// The commit.
     pub lsn: Lsn,

@@ -103,7 +103,7 @@ impl TableView {
         self.delta.rows()
     }
 
-    /// Bytes in the delta, as Arrow IPC.
+    /// Bytes of encoded rows in the delta.
     pub fn delta_bytes(&self) -> u64 {
         self.delta.bytes()
     }

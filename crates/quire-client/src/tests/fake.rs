@@ -22,6 +22,8 @@ pub(super) enum Fault {
     CommitThenLoseTheReply,
     NeverAnswerCommits,
     RefuseCommits,
+    /// Refuses requests that carry this transaction.
+    RefuseCommit(u128),
     NeverAnswerPages,
     FailUploads,
     Full,
@@ -44,6 +46,8 @@ struct State {
     hint: Option<String>,
     known: Vec<u64>,
     commits: Vec<u128>,
+    /// Transactions of each request that was not refused.
+    requests: Vec<Vec<u128>>,
     outcomes: HashMap<u128, u64>,
     pages: HashMap<PageId, Bytes>,
     uploads: HashMap<u64, Bytes>,
@@ -88,6 +92,7 @@ impl Fake {
             hint: None,
             known: vec![],
             commits: vec![],
+            requests: vec![],
             outcomes: HashMap::new(),
             pages: HashMap::new(),
             uploads: HashMap::new(),
@@ -164,6 +169,10 @@ impl Inner {
         self.state.lock().commits.clone()
     }
 
+    pub(super) fn commit_requests(&self) -> Vec<Vec<u128>> {
+        self.state.lock().requests.clone()
+    }
+
     pub(super) fn uploaded(&self, segment: u64) -> Option<Bytes> {
         self.state.lock().uploads.get(&segment).cloned()
     }
@@ -236,22 +245,27 @@ impl v1::storage_server::Storage for Service {
         if self.0.faulty(Fault::NeverAnswerCommits) {
             futures::future::pending::<()>().await;
         }
-        let commit = request.into_inner().commit.unwrap();
-        let txn = u128::from_be_bytes(commit.txn_id.as_ref().try_into().unwrap());
         let mut state = self.0.state.lock();
-        if state.fault == Fault::RefuseCommits {
+        let commits = request.into_inner().commits;
+        let txns: Vec<u128> = commits.iter().map(|c| u128::from_be_bytes(c.txn_id.as_ref().try_into().unwrap())).collect();
+        let refused = state.fault == Fault::RefuseCommits || txns.iter().any(|txn| state.fault == Fault::RefuseCommit(*txn));
+        if refused {
             return Err(Status::invalid_argument("nonsense"));
         }
-        state.commits.push(txn);
-        let next = state.lsn + 1;
-        let lsn = *state.outcomes.entry(txn).or_insert(next);
-        state.lsn = state.lsn.max(lsn);
+        state.requests.push(txns.clone());
+        let mut outcomes = vec![];
+        for txn in txns {
+            state.commits.push(txn);
+            let next = state.lsn + 1;
+            let lsn = *state.outcomes.entry(txn).or_insert(next);
+            state.lsn = state.lsn.max(lsn);
+            outcomes.push(v1::Outcome::from(&quire_types::Outcome::Committed(quire_types::Lsn(lsn))));
+        }
         if state.fault == Fault::CommitThenLoseTheReply {
             state.fault = Fault::None;
             return Err(Status::unavailable("the reply was lost"));
         }
-        let outcome = v1::Outcome::from(&quire_types::Outcome::Committed(quire_types::Lsn(lsn)));
-        Ok(Response::new(v1::CommitReply { outcome: Some(outcome) }))
+        Ok(Response::new(v1::CommitReply { outcomes }))
     }
 
     async fn transaction_outcome(

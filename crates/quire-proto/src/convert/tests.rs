@@ -52,6 +52,7 @@ fn table() -> TableDef {
             ConstraintDef { name: "one_price".into(), kind: ConstraintKind::Index { columns: vec![ColumnId(4)], unique: true } },
         ],
         clustering: vec![ColumnId(1)],
+        arrow: Default::default(),
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) type Raft = openraft::Raft<Group, state_machine::StateMachine>;
 pub(crate) enum Proposal {
     /// A `LogEntry` of model.proto.
     Entry(Bytes),
+    /// Several, each with an LSN and an outcome of its own: they share a flush and a round trip.
+    Entries(Vec<Bytes>),
     /// Names the log; the first one counts.
     Name(String),
 }
@@ -38,11 +40,12 @@ impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Proposal::Entry(bytes) => write!(f, "entry of {} bytes", bytes.len()),
+            Proposal::Entries(entries) => write!(f, "{} entries of {} bytes", entries.len(), entries.iter().map(Bytes::len).sum::<usize>()),
             Proposal::Name(name) => write!(f, "log name {name}"),
         }
     }
 }
 
-/// What applying it answered; nothing for Raft's own entries.
+/// What applying it answered: an outcome for each entry, none for Raft's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Reply(pub(crate) Option<Outcome>);
+pub(crate) struct Reply(pub(crate) Vec<Outcome>);

@@ -1,6 +1,6 @@
 //! Applying committed entries: `quire-log` decides, one batch writes it down, readers are shown the new view.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,34 +90,40 @@ impl StateMachine {
     ) -> Reply {
         self.applied.last = Some(log_id);
         match payload {
-            EntryPayload::Blank => Reply(None),
+            EntryPayload::Blank => Reply(vec![]),
             EntryPayload::Membership(membership) => {
                 self.applied.membership = StoredMembershipOf::<Group>::new(Some(log_id), membership);
-                Reply(None)
+                Reply(vec![])
             }
             EntryPayload::Normal(Proposal::Name(name)) => {
                 self.applied.log_name.get_or_insert(name);
-                Reply(None)
+                Reply(vec![])
             }
-            EntryPayload::Normal(Proposal::Entry(bytes)) => match decode_entry(bytes) {
-                Err(malformed) => Reply(Some(Outcome::Refused(malformed.to_string()))),
-                Ok(entry) => {
-                    let before = self.state.view().clone();
-                    let applied = self.state.apply(entry);
-                    let outcome = applied.outcome.clone();
-                    // Also when nothing changed: what was committed at an LSN is certified against snapshots of that LSN.
-                    if self.state.view().lsn != before.lsn {
-                        let now = clock::now();
-                        let retired = persist::retired(&applied.changes, self.state.view());
-                        self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
-                        self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
-                        batch.told.push((self.state.view().lsn, applied.changes.clone()));
-                    }
-                    batch.writes.extend(persist::writes(&mut self.index, self.state.view(), applied));
-                    Reply(Some(outcome))
-                }
-            },
+            EntryPayload::Normal(Proposal::Entry(bytes)) => Reply(vec![self.decide_entry(bytes, batch)]),
+            EntryPayload::Normal(Proposal::Entries(entries)) => {
+                Reply(entries.into_iter().map(|bytes| self.decide_entry(bytes, batch)).collect())
+            }
         }
+    }
+
+    fn decide_entry(&mut self, bytes: Bytes, batch: &mut Decided) -> Outcome {
+        let entry = match decode_entry(bytes) {
+            Ok(entry) => entry,
+            Err(malformed) => return Outcome::Refused(malformed.to_string()),
+        };
+        let before = self.state.view().clone();
+        let applied = self.state.apply(entry);
+        let outcome = applied.outcome.clone();
+        // Also when nothing changed: what was committed at an LSN is certified against snapshots of that LSN.
+        if self.state.view().lsn != before.lsn {
+            let now = clock::now();
+            let retired = persist::retired(&applied.changes, self.state.view());
+            self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
+            self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
+            batch.told.push((self.state.view().lsn, applied.changes.clone()));
+        }
+        batch.writes.extend(persist::writes(&mut self.index, self.state.view(), applied));
+        outcome
     }
 
     /// Writes down, as one, what entries did, and shows it.
@@ -130,13 +136,21 @@ impl StateMachine {
             self.retired.pop_front();
         }
         writes.push(Write::Put(Family::Meta, APPLIED.to_vec(), encode(&self.applied)?));
-        self.store.write(writes)?;
+        self.store.write(last_of_each(writes))?;
         self.published.name(self.applied.log_name.clone());
         if !told.is_empty() {
             self.published.advance(self.state.view().clone(), told);
         }
         Ok(())
     }
+}
+
+/// Without the values that a later write of the batch replaces: the log's position, and a table's last writes, are in every entry's.
+fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
+    let mut seen = HashSet::new();
+    let is_last: Vec<bool> = writes.iter().rev().map(|write| write.put_key().is_none_or(|key| seen.insert(key))).collect();
+    drop(seen);
+    writes.into_iter().zip(is_last.into_iter().rev()).filter(|(_, is_last)| *is_last).map(|(write, _)| write).collect()
 }
 
 /// What entries did that is not written down yet.

@@ -96,41 +96,44 @@ impl StorageService {
         self.replica.outcome(TxnId(u128::from_be_bytes(txn_id))).await.map_err(propose_status)
     }
 
-    async fn certify(&self, request: v1::CommitRequest) -> Result<Outcome, Status> {
+    async fn certify(&self, request: v1::CommitRequest) -> Result<Vec<Outcome>, Status> {
         let known = self.replica.published().log_name();
         if known.is_some_and(|name| name != request.log_id) {
             return Err(Status::invalid_argument("the commit is for another log"));
         }
-        let commit = request.commit.ok_or_else(|| Status::invalid_argument("no commit in the request"))?;
-        let commit = Commit::try_from(commit).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let written: usize = commit.writes.iter().map(|w| w.rows.len() + w.deletes.len() * 8 + w.keys.len() * 12).sum();
-        let rows_read = |r: &quire_types::TableRead| r.rows.len() + r.locked.len() + r.shared.len();
-        let bytes = written + commit.reads.iter().map(|r| rows_read(r) * 8 + r.absent.len() * 12).sum::<usize>();
+        if request.commits.is_empty() {
+            return Err(Status::invalid_argument("no commit in the request"));
+        }
+        let commits = request.commits.into_iter().map(Commit::try_from).collect::<Result<Vec<_>, _>>();
+        let commits = commits.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let bytes: usize = commits.iter().map(weight).sum();
         if bytes > COMMIT_BYTES_MAX {
             return Err(Status::out_of_range(format!("a commit of {bytes} bytes is larger than {COMMIT_BYTES_MAX}")));
         }
         self.replica.check_leads().map_err(propose_status)?;
         self.guards.space.check().map_err(Status::resource_exhausted)?;
-        let delay = pressure::delay(&self.replica.view(), &commit, &self.guards.pressure);
+        let view = self.replica.view();
+        let delay = commits.iter().map(|commit| pressure::delay(&view, commit, &self.guards.pressure)).max().unwrap_or_default();
+        drop(view);
         if !delay.is_zero() {
-            metrics::counter!("quire_storage_delayed_commits_total").increment(1);
+            metrics::counter!("quire_storage_delayed_commits_total").increment(commits.len() as u64);
             metrics::histogram!("quire_storage_commit_delay_seconds").record(delay.as_secs_f64());
             clock::sleep(delay).await;
         }
-        let brought: u64 = commit.writes.iter().map(|w| w.rows.len() as u64 + w.segments.iter().map(|s| s.bytes).sum::<u64>()).sum();
-        let _kept = self.keep_uploads(&commit).await?;
+        let _kept = self.keep_uploads(&commits).await?;
         let _permit = self.proposals.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
-        let outcome = self.replica.propose(LogEntry::Commit(commit)).await.map_err(propose_status)?;
-        if outcome.committed().is_some() {
-            metrics::counter!("quire_storage_committed_bytes_total").increment(brought);
-        }
-        Ok(outcome)
+        let brought: Vec<u64> = commits.iter().map(brought).collect();
+        let entries: Vec<LogEntry> = commits.into_iter().map(LogEntry::Commit).collect();
+        let outcomes = self.replica.propose_all(&entries).await.map_err(propose_status)?;
+        let committed = outcomes.iter().zip(brought).filter(|(outcome, _)| outcome.committed().is_some());
+        metrics::counter!("quire_storage_committed_bytes_total").increment(committed.map(|(_, bytes)| bytes).sum());
+        Ok(outcomes)
     }
 
-    /// Sees to it that the segments which a commit brings are there, and stay until it is decided: a transaction may have uploaded them
+    /// Sees to it that the segments which commits bring are there, and stay until these are decided: a transaction may have uploaded them
     /// so long ago that they were taken for orphans.
-    async fn keep_uploads(&self, commit: &Commit) -> Result<Option<RwLockReadGuard<'_, ()>>, Status> {
-        let segments = commit.writes.iter().flat_map(|w| &w.segments);
+    async fn keep_uploads(&self, commits: &[Commit]) -> Result<Option<RwLockReadGuard<'_, ()>>, Status> {
+        let segments = commits.iter().flat_map(|commit| &commit.writes).flat_map(|w| &w.segments);
         let keys: Vec<String> = segments.map(|s| SegmentMeta::object_key(s.table, s.id, s.term)).collect();
         if keys.is_empty() {
             return Ok(None);
@@ -174,21 +177,22 @@ impl v1::storage_server::Storage for StorageService {
         let began = clock::now();
         let result = self.certify(request.into_inner()).await;
         let seconds = began.elapsed().as_secs_f64();
-        let label = match &result {
-            Ok(Outcome::Committed(_)) => "committed",
-            Ok(outcome) if outcome.retryable() => "conflict",
-            Ok(_) => "refused",
-            Err(_) => "error",
+        let count = |label: &'static str, count: usize| {
+            metrics::counter!("quire_storage_commits_total", "outcome" => label).increment(count as u64)
         };
-        metrics::counter!("quire_storage_commits_total", "outcome" => label).increment(1);
         metrics::histogram!("quire_storage_commit_seconds").record(seconds);
         match &result {
-            Ok(outcome) => tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, ?outcome),
+            Ok(outcomes) => {
+                metrics::histogram!("quire_storage_commits_per_request").record(outcomes.len() as f64);
+                outcomes.iter().for_each(|outcome| count(label(outcome), 1));
+                tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, ?outcomes);
+            }
             Err(status) => {
-                tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, outcome = ?status.code(), reason = status.message())
+                count("error", 1);
+                tracing::debug!(rpc = "commit", milliseconds = seconds * 1e3, outcome = ?status.code(), reason = status.message());
             }
         }
-        Ok(Response::new(v1::CommitReply { outcome: Some((&result?).into()) }))
+        Ok(Response::new(v1::CommitReply { outcomes: result?.iter().map(Into::into).collect() }))
     }
 
     async fn transaction_outcome(
@@ -217,6 +221,26 @@ impl v1::storage_server::Storage for StorageService {
             }
         });
         Ok(Response::new(Box::pin(futures::stream::iter(replies))))
+    }
+}
+
+/// What a commit holds in memory, in bytes: its rows, row ids and key hashes.
+fn weight(commit: &Commit) -> usize {
+    let written: usize = commit.writes.iter().map(|w| w.rows.len() + w.deletes.len() * 8 + w.keys.len() * 12).sum();
+    let rows_read = |r: &quire_types::TableRead| r.rows.len() + r.locked.len() + r.shared.len();
+    written + commit.reads.iter().map(|r| rows_read(r) * 8 + r.absent.len() * 12).sum::<usize>()
+}
+
+/// Bytes of rows that a commit brings, in the log or as segments.
+fn brought(commit: &Commit) -> u64 {
+    commit.writes.iter().map(|w| w.rows.len() as u64 + w.segments.iter().map(|s| s.bytes).sum::<u64>()).sum()
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Committed(_) => "committed",
+        outcome if outcome.retryable() => "conflict",
+        _ => "refused",
     }
 }
 

@@ -1,16 +1,13 @@
 //! Delta batches into encoded segments: no clock, no IO.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::buffer::Buffer;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamDecoder;
 use bytes::Bytes;
+use quire_segment::RowDecoder;
 use quire_types::{ColumnDef, DeltaMeta, FIELD_COLUMN_ID, RowSet, SegmentMeta, TableDef, Term};
 
 use super::SealError;
@@ -36,8 +33,9 @@ pub(crate) fn encode(
     let failed = |reason: String| SealError::Encode { table: def.id, reason };
     let schema = rewrite::with_row_ids(&def.arrow_schema());
     let (mut decoded, mut dropped) = (Vec::new(), RowSet::default());
+    let decoder = RowDecoder::default();
     for (delta, bytes) in batches {
-        decode(def, &schema, delta, bytes, deleted, &mut dropped, &mut decoded)?;
+        decode(&decoder, def, &schema, delta, bytes, deleted, &mut dropped, &mut decoded)?;
     }
     let rows = concat_batches(&schema, &decoded).map_err(|e| failed(e.to_string()))?;
     drop(decoded);
@@ -46,7 +44,9 @@ pub(crate) fn encode(
 }
 
 /// Appends the rows of one delta batch that are not deleted to `out`, with the table's present columns and their ids.
+#[allow(clippy::too_many_arguments)]
 fn decode(
+    decoder: &RowDecoder,
     def: &TableDef,
     schema: &SchemaRef,
     delta: &DeltaMeta,
@@ -56,40 +56,21 @@ fn decode(
     out: &mut Vec<RecordBatch>,
 ) -> Result<(), SealError> {
     let failed = |reason: String| SealError::Decode { table: def.id, first: delta.first, reason };
-    // the decoder panics on some malformed streams, and one bad batch must not end the sealing of all tables
-    let read = catch_unwind(AssertUnwindSafe(|| read_stream(bytes)));
-    let (batch_schema, batches) = read.map_err(|_| failed("the decoder panicked".to_string()))?.map_err(|e| failed(e.to_string()))?;
-    let order = columns(def, &batch_schema).ok_or(SealError::Columns { table: def.id, first: delta.first, version: delta.version })?;
-    let mut next = delta.first.0;
-    for batch in batches {
-        let column = |(at, def): (&Option<usize>, &ColumnDef)| match at {
-            Some(at) => Ok(batch.column(*at).clone()),
-            None => quire_segment::missing_values(def, batch.num_rows()).map_err(|e| failed(e.to_string())),
-        };
-        let mut arrays: Vec<ArrayRef> = order.iter().zip(&def.columns).map(column).collect::<Result<_, _>>()?;
-        let end = next + batch.num_rows() as u64;
-        arrays.push(Arc::new(Int64Array::from_iter_values((next..end).map(|id| id as i64))));
-        next = end;
-        let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?;
-        out.push(rewrite::without_deleted(batch, deleted, dropped).map_err(|e| failed(e.to_string()))?);
+    let batch = decoder.decode(bytes).map_err(|e| failed(e.to_string()))?;
+    let order = columns(def, &batch.schema()).ok_or(SealError::Columns { table: def.id, first: delta.first, version: delta.version })?;
+    let column = |(at, def): (&Option<usize>, &ColumnDef)| match at {
+        Some(at) => Ok(batch.column(*at).clone()),
+        None => quire_segment::missing_values(def, batch.num_rows()).map_err(|e| failed(e.to_string())),
+    };
+    let mut arrays: Vec<ArrayRef> = order.iter().zip(&def.columns).map(column).collect::<Result<_, _>>()?;
+    let (first, rows) = (delta.first.0, batch.num_rows() as u64);
+    if rows != delta.rows {
+        return Err(failed(format!("{} rows announced, {rows} there", delta.rows)));
     }
-    if next != delta.first.0 + delta.rows {
-        return Err(failed(format!("{} rows announced, {} there", delta.rows, next - delta.first.0)));
-    }
+    arrays.push(Arc::new(Int64Array::from_iter_values((first..first + rows).map(|id| id as i64))));
+    let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?;
+    out.push(rewrite::without_deleted(batch, deleted, dropped).map_err(|e| failed(e.to_string()))?);
     Ok(())
-}
-
-/// The schema and batches of an Arrow IPC stream. Shares its bytes, and never believes a length that it announces.
-fn read_stream(bytes: &Bytes) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
-    let mut buffer = Buffer::from(bytes.clone());
-    let mut decoder = StreamDecoder::new();
-    let mut batches = Vec::new();
-    while let Some(batch) = decoder.decode(&mut buffer)? {
-        batches.push(batch);
-    }
-    decoder.finish()?;
-    let schema = decoder.schema().ok_or_else(|| ArrowError::IpcError("a stream without a schema".to_string()))?;
-    Ok((schema, batches))
 }
 
 /// For each column of the table its position in a batch of this schema, when the batch has it; `None` when a type differs, or nothing

@@ -2,7 +2,6 @@
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{Int32Type, Int64Type};
-use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use quire_segment::{Footer, decode};
 use quire_types::{ColumnDef, ColumnId, Datum, Lsn, ROW_ID_COLUMN, RowIds, SchemaId, SegmentMeta, SqlType};
@@ -20,16 +19,14 @@ fn table() -> TableDef {
         next_column_id: ColumnId(3),
         constraints: vec![],
         clustering: vec![ColumnId(1)],
+        arrow: Default::default(),
     }
 }
 
 fn delta(def: &TableDef, first: u64, keys: &[i64]) -> (DeltaMeta, Bytes) {
     let values: StringViewArray = keys.iter().map(|k| Some(format!("value {k}"))).collect();
     let rows = RecordBatch::try_new(def.arrow_schema(), vec![Arc::new(Int64Array::from(keys.to_vec())), Arc::new(values)]).unwrap();
-    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).unwrap();
-    writer.write(&rows).unwrap();
-    writer.finish().unwrap();
-    let bytes = Bytes::from(writer.into_inner().unwrap());
+    let bytes = quire_segment::encode_rows(&rows).unwrap();
     let meta = DeltaMeta { first: RowId(first), rows: keys.len() as u64, bytes: bytes.len() as u64, version: def.version, lsn: Lsn(first) };
     (meta, bytes)
 }

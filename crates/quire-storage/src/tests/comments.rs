@@ -24,6 +24,7 @@ fn table(id: TableId, version: u64, columns: u32, index: &str) -> TableDef {
             kind: ConstraintKind::Index { columns: vec![ColumnId(1)], unique: false },
         }],
         clustering: vec![],
+        arrow: Default::default(),
     }
 }
 

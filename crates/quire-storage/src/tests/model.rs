@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::Int64Type;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_log::State;
@@ -89,6 +87,7 @@ fn table() -> TableDef {
         next_column_id: ColumnId(3),
         constraints: vec![],
         clustering: vec![ColumnId(1)],
+        arrow: Default::default(),
     }
 }
 
@@ -159,7 +158,7 @@ impl World {
         let mut deletes: Vec<RowId> = deleted.iter().map(|id| RowId(*id)).collect();
         deletes.sort();
         deletes.dedup();
-        let bytes = if inserted == 0 { Bytes::new() } else { stream(&batch) };
+        let bytes = if inserted == 0 { Bytes::new() } else { quire_segment::encode_rows(&batch).unwrap() };
         let write = TableWrite { rows: bytes, row_count: inserted, deletes, ..self.write() };
         assert!(self.commit(vec![], write, None).committed().is_some());
         deleted.iter().for_each(|id| drop(self.model.remove(id)));
@@ -320,13 +319,9 @@ impl World {
             }
         }
         for batch in rows.delta.iter() {
-            let mut next = batch.first.0;
-            for part in StreamReader::try_new(self.deltas[&batch.first].as_ref(), None).unwrap() {
-                let part = part.unwrap();
-                let new = pairs(part.column(0).as_primitive(), part.column(1).as_string_view());
-                found.extend((next..).zip(new));
-                next += part.num_rows() as u64;
-            }
+            let part = quire_segment::RowDecoder::default().decode(&self.deltas[&batch.first]).unwrap();
+            let new = pairs(part.column(0).as_primitive(), part.column(1).as_string_view());
+            found.extend((batch.first.0..).zip(new));
         }
         let stored = found.len() as u64;
         let live: Rows = found.into_iter().filter(|(id, _)| !rows.deleted.contains(RowId(*id))).collect();
@@ -338,13 +333,6 @@ impl World {
 
 fn pairs(keys: &Int64Array, values: &StringViewArray) -> Vec<(i64, String)> {
     keys.values().iter().zip(values).map(|(k, v)| (*k, v.unwrap().to_string())).collect()
-}
-
-fn stream(batch: &RecordBatch) -> Bytes {
-    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
-    writer.write(batch).unwrap();
-    writer.finish().unwrap();
-    writer.into_inner().unwrap().into()
 }
 
 proptest! {

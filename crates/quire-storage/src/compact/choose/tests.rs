@@ -14,6 +14,7 @@ fn table() -> TableDef {
         next_column_id: ColumnId(3),
         constraints: vec![],
         clustering: vec![ColumnId(1)],
+        arrow: Default::default(),
     }
 }
 
