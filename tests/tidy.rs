@@ -19,9 +19,10 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("quire-cache", 1, &["quire-kit"]),
     ("quire-bench", 1, &["quire-kit"]),
     ("quire-scan", 2, &["quire-kit", "quire-segment"]),
+    ("quire-optimizer", 2, &[]),
     ("quire-client", 2, &["quire-kit", "quire-proto"]),
     ("quire-storage", 2, &["quire-kit", "quire-proto", "quire-log", "quire-segment", "quire-objects", "quire-cache", "quire-scan"]),
-    ("quire-sql", 3, &["quire-kit", "quire-scan", "quire-client", "quire-cache", "quire-segment"]),
+    ("quire-sql", 3, &["quire-kit", "quire-optimizer", "quire-scan", "quire-client", "quire-cache", "quire-segment"]),
     ("quire-pg", 4, &["quire-kit", "quire-sql"]),
     ("quire", 5, &["quire-kit", "quire-bench", "quire-cache", "quire-objects", "quire-client", "quire-storage", "quire-sql", "quire-pg"]),
     ("quire-tests", 6, &["quire-kit"]),
@@ -38,7 +39,7 @@ const NEVER_REACHES: &[(&str, &[&str])] = &[
 
 /// (dependency, the crates that may name it).
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
-    ("datafusion", &["quire-sql"]),
+    ("datafusion", &["quire-sql", "quire-optimizer"]),
     ("sqlparser", &["quire-sql"]),
     ("openraft", &["quire-storage"]),
     ("rocksdb", &["quire-storage"]),

@@ -84,6 +84,7 @@ files! {
     select_windows,
     sequences,
     settings,
+    shared_subplans,
     temp_tables,
     transactions,
     types_boolean,

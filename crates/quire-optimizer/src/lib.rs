@@ -12,3 +12,6 @@ pub use statistics::TableStatistics;
 
 mod estimate;
 pub use estimate::{ColumnEstimate, Estimate, Estimator};
+
+mod shared_subplans;
+pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};

@@ -18,3 +18,13 @@ extensions_options! {
 impl ConfigExtension for OptimizerOptions {
     const PREFIX: &'static str = "quire";
 }
+
+impl PartialEq for OptimizerOptions {
+    fn eq(&self, other: &Self) -> bool {
+        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans } = self;
+        *join_reordering == other.join_reordering
+            && *semi_join_pushdown == other.semi_join_pushdown
+            && *magic_sets == other.magic_sets
+            && *shared_subplans == other.shared_subplans
+    }
+}

@@ -9,11 +9,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use parking_lot::RwLock;
 use quire_cache::{CacheOptions, PageCache};
 use quire_client::StorageClient;
+use quire_optimizer::OptimizerOptions;
 
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions::Own;
 use crate::operators::PgOperators;
+use crate::scan_exec::same_scan;
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
 use crate::turns::Turns;
@@ -115,6 +117,7 @@ fn config(options: &EngineOptions) -> SessionConfig {
     inner.sql_parser.parse_float_as_decimal = true;
     // A filter pushed from a join to a scan is evaluated there, on every row.
     inner.execution.parquet.pushdown_filters = true;
+    inner.extensions.insert(OptimizerOptions::default());
     config
 }
 
@@ -132,6 +135,7 @@ fn template(
         .with_config(config(options))
         .with_runtime_env(runtime.clone())
         .with_default_features()
+        .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan)))
         .with_catalog_list(Arc::new(Databases(database.clone())));
     // Ours are asked first.
     state.expr_planners().get_or_insert_default().insert(0, Arc::new(PgOperators::default()));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
@@ -19,7 +20,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec};
+use quire_scan::{ColumnSource, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec};
+use quire_types::TableView;
 
 /// What plans call it.
 pub(crate) const SCAN_NAME: &str = "QuireScan";
@@ -82,6 +84,39 @@ impl ScanExec {
         *running = Some(scan.clone());
         Ok(scan)
     }
+}
+
+/// Whether both are scans that give the same rows in the same partitions.
+pub(crate) fn same_scan(a: &dyn ExecutionPlan, b: &dyn ExecutionPlan) -> bool {
+    let (Some(a), Some(b)) = (a.downcast_ref::<ScanExec>(), b.downcast_ref::<ScanExec>()) else { return false };
+    let (of_a, of_b) = (&a.spec, &b.spec);
+    let empty = |view: &TableView| view.segments.is_empty() && view.delta.is_empty();
+    // The delta's rows come from the view.
+    let same_view = Arc::ptr_eq(&of_a.view, &of_b.view) || (empty(&of_a.view) && empty(&of_b.view));
+    same_view
+        && Arc::ptr_eq(&a.source, &b.source)
+        && of_a.table == of_b.table
+        && of_a.schema == of_b.schema
+        && same_own(&of_a.own, &of_b.own)
+        && of_a.projection == of_b.projection
+        && of_a.limit == of_b.limit
+        && of_a.batch_rows == of_b.batch_rows
+        && a.filters == b.filters
+        && a.properties.partitioning.partition_count() == b.properties.partitioning.partition_count()
+}
+
+/// Whether both are the same rows of the transaction, by address: they were written once.
+fn same_own(a: &OwnRows, b: &OwnRows) -> bool {
+    let same_batch = |a: &RecordBatch, b: &RecordBatch| {
+        let same_shape = a.num_columns() == b.num_columns() && a.num_rows() == b.num_rows();
+        same_shape && a.columns().iter().zip(b.columns()).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    a.truncated == b.truncated
+        && a.batches.len() == b.batches.len()
+        && a.batches.iter().zip(&b.batches).all(|(a, b)| same_batch(a, b))
+        && a.segments.len() == b.segments.len()
+        && a.segments.iter().zip(&b.segments).all(|(a, b)| Arc::ptr_eq(a, b))
+        && a.deleted == b.deleted
 }
 
 fn external(error: ScanError) -> DataFusionError {

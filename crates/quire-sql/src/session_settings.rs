@@ -4,6 +4,8 @@ use datafusion::sql::sqlparser::ast::{
     ContextModifier, DiscardObject, Expr, Reset, Set, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
 
+use quire_optimizer::OptimizerOptions;
+
 use crate::names::Resolver;
 use crate::session::Block;
 use crate::temp::TempObjects;
@@ -21,10 +23,16 @@ impl Session {
 
     /// Tells the planner what it needs to know of the settings. Names are resolved before it sees them.
     pub(crate) fn apply_settings(&self) {
-        let zone = Some(self.settings.lock().time_zone());
+        let (zone, rules) = {
+            let settings = self.settings.lock();
+            (Some(settings.time_zone()), settings.optimizer_options())
+        };
         let state = self.context.state_ref();
         if state.read().config_options().execution.time_zone != zone {
             state.write().config_mut().options_mut().execution.time_zone = zone;
+        }
+        if state.read().config_options().extensions.get::<OptimizerOptions>() != Some(&rules) {
+            state.write().config_mut().options_mut().extensions.insert(rules);
         }
     }
 

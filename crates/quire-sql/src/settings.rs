@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quire_optimizer::OptimizerOptions;
+
 use crate::SqlError;
 
 /// A parameter that exists.
@@ -58,6 +60,10 @@ const PARAMETERS: &[Parameter] = &[
     p("jit", "off", false, Kind::Bool),
     p("lock_timeout", "0", false, Kind::Milliseconds),
     p("max_identifier_length", "63", false, Kind::ReadOnly),
+    p("quire.join_reordering", "on", false, Kind::Bool),
+    p("quire.magic_sets", "on", false, Kind::Bool),
+    p("quire.semi_join_pushdown", "on", false, Kind::Bool),
+    p("quire.shared_subplans", "on", false, Kind::Bool),
     p("quire.target_partitions", "0", false, Kind::Int(0, 1024)),
     p("row_security", "on", false, Kind::Bool),
     p("search_path", "\"$user\", public", false, Kind::Text),
@@ -297,6 +303,17 @@ impl Settings {
                 None => s.trim_matches('\'').to_lowercase(),
             })
             .collect()
+    }
+
+    /// Which optimizer rules run: all, but for those that were switched off.
+    pub(crate) fn optimizer_options(&self) -> OptimizerOptions {
+        let on = |name: &str| self.values.get(name).is_none_or(|value| value == "on");
+        let mut options = OptimizerOptions::default();
+        options.join_reordering = on("quire.join_reordering");
+        options.semi_join_pushdown = on("quire.semi_join_pushdown");
+        options.magic_sets = on("quire.magic_sets");
+        options.shared_subplans = on("quire.shared_subplans");
+        options
     }
 
     /// `statement_timeout`, when set.
