@@ -75,6 +75,7 @@ files! {
     merge,
     point_statements,
     psql_commands,
+    returning,
     savepoints,
     schemas,
     select_aggregates,

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, With, visit_expressions_mut,
+    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
 use futures::{Stream, StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
@@ -23,10 +23,11 @@ use crate::direct::RowsByKey;
 use crate::errors::datafusion_error;
 use crate::generated::{StoredColumns, check_assignment, stored_positions};
 use crate::insert::{fill_default, has_subquery};
+use crate::joined::relations;
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
 use crate::written::{Returning, Written};
-use crate::{OutputColumn, Session, SqlError, parse, query, values};
+use crate::{OutputColumn, Session, SqlError, WireType, bind, parse, query, values};
 
 /// A statement that deletes rows of one table and, for an UPDATE, puts others in their place.
 pub(crate) struct RowChange {
@@ -40,6 +41,8 @@ pub(crate) struct RowChange {
     /// Positions of the columns that an UPDATE sets; `None` for a DELETE.
     set: Option<Vec<usize>>,
     returning: Option<Vec<SelectItem>>,
+    /// Where the query has the columns of FROM's or USING's relations, when RETURNING may name them.
+    joined_at: Option<usize>,
 }
 
 impl RowChange {
@@ -52,7 +55,7 @@ impl RowChange {
         values: Vec<Expr>,
     ) -> Result<RowChange, SqlError> {
         let query = target.query(others, selection, values)?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None })
+        Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None, joined_at: None })
     }
 
     /// The table that changes.
@@ -63,12 +66,6 @@ impl RowChange {
     /// The query, for parameters' types and EXPLAIN.
     pub(crate) fn into_query(self) -> Statement {
         self.query
-    }
-
-    /// RETURNING.
-    pub(crate) fn into_returning(self) -> Option<Returning> {
-        let RowChange { table, alias, returning, .. } = self;
-        returning.map(|items| Returning { table, alias, items })
     }
 
     /// With queries that the statement reads by name.
@@ -98,8 +95,10 @@ impl Session {
         let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
         let values: Vec<Expr> = assigned.into_iter().map(|(_, value)| value).collect();
         let row = target.row(&others, selection.as_ref(), &values);
-        let query = target.query(others, selection, values)?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: Some(set), returning })
+        let joins = returning.is_some() && !others.is_empty();
+        let mut query = target.query(others, selection, values)?;
+        let joined_at = if joins { Some(with_joined(&mut query, &target.def)?) } else { None };
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: Some(set), returning, joined_at })
     }
 
     /// What a DELETE does, at the current scope.
@@ -113,8 +112,10 @@ impl Session {
         let target = self.target(table)?;
         let others = using.unwrap_or_default();
         let row = target.row(&others, selection.as_ref(), &[]);
-        let query = target.query(others, selection, vec![])?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning })
+        let joins = returning.is_some() && !others.is_empty();
+        let mut query = target.query(others, selection, vec![])?;
+        let joined_at = if joins { Some(with_joined(&mut query, &target.def)?) } else { None };
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning, joined_at })
     }
 
     pub(crate) fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
@@ -139,10 +140,11 @@ impl Session {
 
     /// Finds the rows, and records what becomes of them.
     pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Written, SqlError> {
-        let RowChange { table, alias, query, row, set, returning } = change;
+        let RowChange { table, alias, query, row, set, returning, joined_at } = change;
         // What does not plan here is told so by the planner, with its place in the text.
         let certified = self.cell.get().reads.is_some();
         let row = row.filter(|_| !certified).and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
+        let mut joined = vec![];
         let found = match row {
             Some((row, values)) => {
                 let found = self.found_rows(&table, &row, &values).await?;
@@ -150,12 +152,15 @@ impl Session {
             }
             None => {
                 let planned = query::plan(&self.context, query).await?;
+                if let Some(first) = joined_at {
+                    joined = relations(planned.plan.schema(), first);
+                }
                 let (plan, found) = query::start(&self.context, &planned.plan).await?;
                 self.work.plan = Some(plan);
                 found.boxed()
             }
         };
-        let returning = returning.map(|items| Returning { table: table.clone(), alias, items });
+        let returning = returning.map(|items| Returning { table: table.clone(), alias, items, joined });
         self.change_found(&table, set.as_deref(), found, returning, transaction).await
     }
 
@@ -202,8 +207,8 @@ impl Session {
                     before
                 }
             };
-            if returning.is_some() {
-                shown.push(rows.clone());
+            if let Some(returning) = &returning {
+                shown.push(returning.shown(&rows, &batch)?);
             }
             if changed.is_some() {
                 writer.push(rows).await?;
@@ -213,9 +218,24 @@ impl Session {
         Ok(Written { what, count, returning: returning.map(|returning| (returning, shown)) })
     }
 
+    /// RETURNING of a statement that changes rows, before it has run.
+    pub(crate) async fn change_returning(&self, change: RowChange, parameters: &[WireType]) -> Result<Option<Returning>, SqlError> {
+        let RowChange { table, alias, query, returning, joined_at, .. } = change;
+        let Some(items) = returning else { return Ok(None) };
+        let joined = match joined_at {
+            Some(first) => relations(query::plan(&self.context, bind::with_nulls(query, parameters)).await?.plan.schema(), first),
+            None => vec![],
+        };
+        Ok(Some(Returning { table, alias, items, joined }))
+    }
+
     /// The columns of a statement that changes rows; `None` without RETURNING.
-    pub(crate) async fn change_columns(&self, change: RowChange) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
-        match change.into_returning() {
+    pub(crate) async fn change_columns(
+        &self,
+        change: RowChange,
+        parameters: &[WireType],
+    ) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+        match self.change_returning(change, parameters).await? {
             Some(returning) => self.returning_columns(returning).await.map(Some),
             None => Ok(None),
         }
@@ -317,6 +337,15 @@ impl Target {
     }
 }
 
+/// The query of a change gives every column of its relations as well: the target's, then those of FROM or USING. Where the latter begin.
+fn with_joined(query: &mut Statement, target: &TableDef) -> Result<usize, SqlError> {
+    let select = select_of(query)?;
+    let given = select.projection.len();
+    select.projection.push(SelectItem::Wildcard(WildcardAdditionalOptions::default()));
+    // Row id and columns.
+    Ok(given + 1 + target.columns.len())
+}
+
 /// `SELECT what FROM t`, to be filled in.
 pub(crate) fn skeleton(what: &str) -> Result<Statement, SqlError> {
     let parsed = parse::parse(&format!("SELECT {what} FROM t"))?.pop();
@@ -339,7 +368,12 @@ pub(crate) fn query_of(statement: &mut Statement) -> Result<&mut Query, SqlError
 
 /// The rows that the session has set aside for the planner ([`crate::catalog::ScopeCell::set_returning`]), under a name.
 pub(crate) fn staged_rows(alias: Ident) -> Result<TableWithJoins, SqlError> {
-    let name = [DATABASE, RETURNING_SCHEMA, RETURNING_ROWS].map(|part| Ident::with_quote('"', part));
+    staged_part(RETURNING_ROWS, alias)
+}
+
+/// Rows that were set aside under a name ([`crate::catalog::ScopeCell::add_part`]).
+pub(crate) fn staged_part(part: &str, alias: Ident) -> Result<TableWithJoins, SqlError> {
+    let name = [DATABASE, RETURNING_SCHEMA, part].map(|part| Ident::with_quote('"', part));
     named(ObjectName::from(name.to_vec()), alias)
 }
 

@@ -65,6 +65,7 @@ mod dml;
 mod foreign_keys;
 mod generated;
 mod insert;
+mod joined;
 mod merge;
 mod on_conflict;
 mod sequence_options;
