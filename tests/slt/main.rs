@@ -98,6 +98,7 @@ files! {
     types_text,
     types_uuid_json,
     update_delete,
+    update_rows,
     views,
     with_changes,
 }

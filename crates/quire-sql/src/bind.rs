@@ -137,7 +137,7 @@ fn from_update(session: &Session, statement: &Statement, found: &mut BTreeMap<us
     let catalog = session.cell.get().catalog;
     let resolver = crate::names::Resolver { catalog: &catalog, search_path: &path };
     let Ok(Some(table)) = resolver.find_table(name) else { return };
-    for (name, ty) in crate::dml::assigned_parameters(&table, &update.assignments) {
+    for (name, ty) in crate::assign::assigned_parameters(&table, &update.assignments) {
         if let Some(n) = name.strip_prefix('$').and_then(|n| n.parse().ok()) {
             found.entry(n).or_insert(WireType::Scalar(ty));
         }

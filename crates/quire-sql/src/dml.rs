@@ -12,17 +12,18 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, WildcardAdditionalOptions, With, visit_expressions_mut,
+    Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins,
+    Update, UpdateTableFromKind, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
 use futures::{Stream, StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
+use crate::assign::{apart, assigned};
 use crate::catalog::{DATABASE, RETURNING_ROWS, RETURNING_SCHEMA, WITH_ROW_IDS};
 use crate::direct::RowsByKey;
 use crate::errors::datafusion_error;
-use crate::generated::{StoredColumns, check_assignment, stored_positions};
-use crate::insert::{fill_default, has_subquery};
+use crate::generated::{StoredColumns, stored_positions};
+use crate::insert::has_subquery;
 use crate::joined::relations;
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
@@ -34,7 +35,7 @@ pub(crate) struct RowChange {
     table: Arc<TableDef>,
     /// What the statement calls the table.
     alias: Ident,
-    /// Row id, the table's columns, then one column for each of `set`.
+    /// Row id, the table's columns, then values for `set`: one for each, or a row for several.
     query: Statement,
     /// What the query would find, when that is rows by a key, and the values of `set`.
     row: Option<(RowsByKey, Vec<Expr>)>,
@@ -91,9 +92,7 @@ impl Session {
             Some(UpdateTableFromKind::BeforeSet(_)) => return Err(SqlError::syntax("syntax error at or near \"FROM\"")),
         };
         let target = self.target(table)?;
-        let assigned = assigned(&target.def, assignments)?;
-        let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
-        let values: Vec<Expr> = assigned.into_iter().map(|(_, value)| value).collect();
+        let (set, values) = assigned(&target.def, assignments)?;
         let row = target.row(&others, selection.as_ref(), &values);
         let joins = returning.is_some() && !others.is_empty();
         let mut query = target.query(others, selection, values)?;
@@ -262,6 +261,7 @@ impl ChangedColumns {
     /// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
     pub(crate) fn replaced(&self, found: &RecordBatch) -> Result<RecordBatch, SqlError> {
         let table = &self.table;
+        let found = apart(found)?;
         let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
         let schema = found.schema();
         for (i, &position) in self.set.iter().enumerate() {
@@ -388,61 +388,7 @@ pub(crate) fn named(name: ObjectName, alias: Ident) -> Result<TableWithJoins, Sq
     Ok(table)
 }
 
-/// The columns that are set, by position, with their new values.
-pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result<Vec<(usize, Expr)>, SqlError> {
-    let mut out: Vec<(usize, Expr)> = vec![];
-    let mut add = |name: &ObjectName, mut value: Expr| {
-        let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-        let found = table.column_index(&name);
-        let position =
-            found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
-        if out.iter().any(|(p, _)| *p == position) {
-            return Err(SqlError::new("42601", format!("multiple assignments to same column \"{name}\"")));
-        }
-        check_assignment(&table.columns[position], &value)?;
-        fill_default(&mut value, &table.columns[position])?;
-        out.push((position, value));
-        Ok(())
-    };
-    for Assignment { target, value } in assignments {
-        match target {
-            AssignmentTarget::ColumnName(name) => add(&name, value)?,
-            AssignmentTarget::Tuple(names) => {
-                let values = match value {
-                    Expr::Tuple(values) => values,
-                    Expr::Nested(value) if names.len() == 1 => vec![*value],
-                    Expr::Subquery(_) => {
-                        return Err(SqlError::unsupported("SET (…) = (SELECT …)").with_hint("Set each column by a sub-query of its own."));
-                    }
-                    value if names.len() == 1 => vec![value],
-                    _ => return Err(SqlError::unsupported("this form of SET")),
-                };
-                if values.len() != names.len() {
-                    return Err(SqlError::syntax("number of columns does not match number of values"));
-                }
-                for (name, value) in names.iter().zip(values) {
-                    add(name, value)?;
-                }
-            }
-        }
-    }
-    Ok(out)
-}
-
 /// Rows of a table, under its nullable schema.
 pub(crate) fn table_rows(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| SqlError::internal(e.to_string()))
-}
-
-/// The types that an UPDATE's `SET column = $n` give to parameters.
-pub(crate) fn assigned_parameters(table: &TableDef, assignments: &[Assignment]) -> Vec<(String, quire_types::SqlType)> {
-    let Ok(assigned) = assigned(table, assignments.to_vec()) else { return vec![] };
-    let placeholder = |(position, value): (usize, Expr)| match value {
-        Expr::Value(value) => match value.value {
-            Value::Placeholder(name) => Some((name, table.columns[position].ty)),
-            _ => None,
-        },
-        _ => None,
-    };
-    assigned.into_iter().filter_map(placeholder).collect()
 }

@@ -17,6 +17,7 @@ use futures::StreamExt;
 use quire_types::TableDef;
 use roaring::RoaringTreemap;
 
+use crate::assign::assigned;
 use crate::dml::{self, ChangedColumns, Target};
 use crate::errors::datafusion_error;
 use crate::keys::UniqueKey;
@@ -155,11 +156,10 @@ fn arbiters(table: &TableDef, target: Option<&ConflictTarget>, needs_one: bool) 
 
 /// DO UPDATE: the columns that are set, and what the query computes: whether the row is to be changed, then the values.
 fn actions(target: &Target, update: DoUpdate) -> Result<(Vec<usize>, Vec<Expr>), SqlError> {
-    let assigned = dml::assigned(&target.def, update.assignments)?;
+    let (set, values) = assigned(&target.def, update.assignments)?;
     let condition = update.selection.unwrap_or_else(|| Expr::Value(Value::Boolean(true).into()));
-    let set = assigned.iter().map(|(position, _)| *position).collect();
     let mut more = vec![condition];
-    more.extend(assigned.into_iter().map(|(_, value)| value));
+    more.extend(values);
     Ok((set, more))
 }
 

@@ -20,8 +20,8 @@ use futures::stream;
 use quire_scan::row_id_field;
 use quire_types::{SqlType, TableDef};
 
+use crate::assign::assigned;
 use crate::direct::{NamedKey, RowsByKey, literal, plain_columns, plain_select, plain_values};
-use crate::dml::assigned;
 use crate::errors::datafusion_error;
 use crate::insert::{is_default, named_columns};
 use crate::keys::{UniqueKey, arrow_error};
@@ -108,7 +108,7 @@ impl Ready {
         let Update { table, assignments, from: None, selection: Some(selection), returning: None, .. } = update else { return None };
         let (table, alias) = session.changed(table)?;
         let rows = Rows::of(selection, &table, &alias, parameters)?;
-        let (set, exprs): (Vec<usize>, Vec<Expr>) = assigned(&table, assignments.clone()).ok()?.into_iter().unzip();
+        let (set, exprs) = assigned(&table, assignments.clone()).ok()?;
         let mut fields: Vec<Arc<Field>> = table.arrow_schema_nullable().fields().iter().cloned().collect();
         for (i, ty) in parameters.iter().enumerate() {
             let WireType::Scalar(ty) = ty else { return None };
