@@ -71,6 +71,7 @@ files! {
     information_schema,
     insert,
     insert_conflict,
+    insert_conflict_keys,
     locking,
     merge,
     point_statements,

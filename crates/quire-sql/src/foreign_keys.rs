@@ -79,11 +79,6 @@ impl KeyEffects {
         self.incoming.retain(|i| sets(&i.positions));
     }
 
-    /// Whether foreign keys point at any of these columns.
-    pub(crate) fn points_at(&self, set: &[usize]) -> bool {
-        self.incoming.iter().any(|i| i.positions.iter().any(|p| set.contains(p)))
-    }
-
     /// New rows of the table.
     pub(crate) fn added(&mut self, rows: &RecordBatch) -> Result<(), SqlError> {
         for outgoing in &mut self.outgoing {
