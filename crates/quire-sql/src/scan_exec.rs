@@ -19,7 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec, datum_scalar};
+use quire_scan::{ColumnSource, Predicate, Scan, ScanCounters, ScanError, ScanSpec, datum_scalar, indexes_for};
 
 /// What plans call it.
 pub(crate) const SCAN_NAME: &str = "QuireScan";
@@ -150,6 +150,10 @@ impl DisplayAs for ScanExec {
         if !self.filters.is_empty() {
             let filters: Vec<String> = self.filters.iter().map(ToString::to_string).collect();
             write!(f, ", filters=[{}]", filters.join(", "))?;
+        }
+        let indexes = indexes_for(&self.filters, &self.spec.table);
+        if !indexes.is_empty() {
+            write!(f, ", index=[{}]", indexes.join(", "))?;
         }
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array, make_comparator};
-use arrow::compute::{SortOptions, cast, sort_to_indices};
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
-use quire_scan::{ColumnSource, ScanError, Tier};
+use quire_scan::{ColumnSource, Order, ScanError, Tier};
 use quire_segment::Footer;
 use quire_types::{ColumnDef, ColumnId, Lsn, PageError, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
 
@@ -30,15 +30,6 @@ pub(crate) struct PageColumns {
     footers: Mutex<HashMap<SegmentId, Arc<Footer>>>,
     deltas: DeltaRuns,
     orders: Mutex<Orders>,
-}
-
-/// In which order a page's values ascend.
-#[derive(Clone)]
-pub(crate) enum Order {
-    /// As they lie; there is no NULL.
-    Stored,
-    /// By these positions; NULLs last.
-    By(Arc<UInt32Array>),
 }
 
 #[derive(Default)]
@@ -128,16 +119,19 @@ impl PageColumns {
 
     /// In which order a column of a row group ascends. This is what an index is here: segments never change, so a page is sorted once, when
     /// somebody first looks for a value in it, and its order is kept in memory.
-    pub(crate) fn order(&self, segment: &SegmentMeta, row_group: usize, column: ColumnId, values: &ArrayRef) -> Result<Order, ScanError> {
+    pub(crate) fn page_order(
+        &self,
+        segment: &SegmentMeta,
+        row_group: usize,
+        column: ColumnId,
+        values: &ArrayRef,
+    ) -> Result<Order, ScanError> {
         let page = PageId { segment: segment.id, row_group: row_group as u32, column };
         if let Some(order) = self.orders.lock().pages.get(&page) {
             return Ok(order.clone());
         }
-        let options = SortOptions { descending: false, nulls_first: false };
-        let (order, rows) = match ascends(values) {
-            true => (Order::Stored, 0),
-            false => (Order::By(Arc::new(sort_to_indices(values, Some(options), None)?)), values.len()),
-        };
+        let order = Order::of(values)?;
+        let rows = order.rows_kept();
         let mut known = self.orders.lock();
         if known.pages.len() >= ORDERS_MAX || known.rows + rows > ORDERED_ROWS_MAX {
             *known = Orders::default();
@@ -146,11 +140,6 @@ impl PageColumns {
         known.pages.insert(page, order.clone());
         Ok(order)
     }
-}
-
-fn ascends(values: &ArrayRef) -> bool {
-    let Ok(compare) = make_comparator(values, values, SortOptions::default()) else { return false };
-    values.null_count() == 0 && (1..values.len()).all(|i| compare(i - 1, i).is_le())
 }
 
 fn decode_error(what: String, reason: impl ToString) -> ScanError {
@@ -209,5 +198,9 @@ impl ColumnSource for PageColumns {
     async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError> {
         let page = self.page(segment, row_group, ROW_ID_COLUMN, SqlType::Int8).await?;
         page.map(|(array, _, _)| array).ok_or_else(|| decode_error(format!("segment {:016x}", segment.id.0), "it has no row id column"))
+    }
+
+    fn order(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef, values: &ArrayRef) -> Result<Option<Order>, ScanError> {
+        self.page_order(segment, row_group, column.id, values).map(Some)
     }
 }
