@@ -239,7 +239,8 @@ fn literal(value: &ParamValue, ty: WireType) -> Result<Expr, SqlError> {
     Ok(scalar_literal(value, 0, scalar))
 }
 
-fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
+/// A value as a literal of its type.
+pub(crate) fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
     if array.is_null(row) {
         return cast_to(Expr::Value(Value::Null.into()), ty);
     }

@@ -67,6 +67,7 @@ mod generated;
 mod insert;
 mod merge;
 mod on_conflict;
+mod referencing;
 mod sequence_options;
 mod table_builder;
 mod utility;
