@@ -67,6 +67,7 @@ files! {
     functions_strings,
     functions_text,
     generated_columns,
+    index_scan,
     indexes,
     information_schema,
     insert,
