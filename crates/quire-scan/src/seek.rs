@@ -20,6 +20,8 @@ use crate::{Order, ScanError, datum_scalar};
 
 /// Values that are looked for one by one. For more of them the search costs as much as looking at all rows of a row group.
 const VALUES_MAX: usize = 1024;
+/// Values of a dynamic filter that are looked for.
+const DYNAMIC_VALUES_MAX: usize = 16;
 /// A range is looked for in an order when it is at most this share of what a page's bounds span: there are columns of which nobody asks
 /// anything but large ranges, and they need not be sorted.
 const RANGE_SHARE_MAX: f64 = 0.25;
@@ -69,6 +71,14 @@ impl Seek {
         }
         seeks.sort_by_key(|seek| matches!(seek.wanted, Wanted::Range { .. }));
         seeks
+    }
+
+    /// With what dynamic filters say at the moment: `now` is the conjunction with them as constants, `fixed` what it says without them.
+    /// Of what they say alone only a few values are looked for: ranges and long lists are as long as the other side of a join happens to
+    /// be, and no reason to sort a page.
+    pub(crate) fn with_dynamic(now: Vec<Seek>, fixed: &[Seek]) -> Vec<Seek> {
+        let is_few = |seek: &Seek| matches!(&seek.wanted, Wanted::Values(values) if values.len() <= DYNAMIC_VALUES_MAX);
+        now.into_iter().filter(|seek| is_few(seek) || fixed.iter().any(|fixed| fixed.column == seek.column)).collect()
     }
 
     /// Whether it is worth while to look for it in a page with these bounds, as if its values were spread evenly.

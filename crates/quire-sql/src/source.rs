@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
@@ -22,6 +22,9 @@ const FOOTERS_MAX: usize = 4096;
 /// Key columns whose order is remembered: a few bytes each where they ascend, else 4 bytes a row, which is 256 MiB in all.
 const ORDERS_MAX: usize = 100_000;
 const ORDERED_ROWS_MAX: usize = 64 << 20;
+/// So many pages are scanned without an order when no more is kept; then all orders are forgotten. A scan of more rows than that would
+/// otherwise sort all its pages each time, which takes a hundred times as long as going through them.
+const REFUSED_MAX: usize = 10_000;
 
 /// [`ColumnSource`] of a compute node.
 pub(crate) struct PageColumns {
@@ -36,6 +39,14 @@ pub(crate) struct PageColumns {
 struct Orders {
     pages: HashMap<PageId, Order>,
     rows: usize,
+    /// Pages that scans wanted an order of when there was no room.
+    refused: usize,
+}
+
+impl Orders {
+    fn has_room(&self, rows: usize) -> bool {
+        self.pages.len() < ORDERS_MAX && self.rows + rows <= ORDERED_ROWS_MAX
+    }
 }
 
 impl PageColumns {
@@ -133,7 +144,7 @@ impl PageColumns {
         let order = Order::of(values)?;
         let rows = order.rows_kept();
         let mut known = self.orders.lock();
-        if known.pages.len() >= ORDERS_MAX || known.rows + rows > ORDERED_ROWS_MAX {
+        if !known.has_room(rows) {
             *known = Orders::default();
         }
         known.rows += rows;
@@ -201,6 +212,13 @@ impl ColumnSource for PageColumns {
     }
 
     fn order(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef, values: &ArrayRef) -> Result<Option<Order>, ScanError> {
+        let page = PageId { segment: segment.id, row_group: row_group as u32, column: column.id };
+        let mut known = self.orders.lock();
+        if !known.has_room(values.len()) && !known.pages.contains_key(&page) && known.refused < REFUSED_MAX {
+            known.refused += 1;
+            return Ok(None);
+        }
+        drop(known);
         self.page_order(segment, row_group, column.id, values).map(Some)
     }
 }

@@ -31,8 +31,12 @@ impl Scan {
         {
             return Ok(seeks.clone());
         }
-        let predicate = if self.dynamic { snapshot_physical_expr(predicate.clone())? } else { predicate.clone() };
-        let seeks = Arc::new(Seek::of(&split_conjunction(&predicate), &self.spec.table));
+        let mut seeks = Seek::of(&split_conjunction(predicate), &self.spec.table);
+        if self.dynamic {
+            let now = snapshot_physical_expr(predicate.clone())?;
+            seeks = Seek::with_dynamic(Seek::of(&split_conjunction(&now), &self.spec.table), &seeks);
+        }
+        let seeks = Arc::new(seeks);
         *known = Some((generation, seeks.clone()));
         Ok(seeks)
     }
