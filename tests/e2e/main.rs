@@ -9,6 +9,7 @@ mod copy;
 mod faults;
 mod hermitage;
 mod histories;
+mod index_scan;
 mod pgbench;
 mod psql;
 mod psql_golden;

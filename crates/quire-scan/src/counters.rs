@@ -15,6 +15,8 @@ pub struct ScanCounters {
     pub row_groups_filtered: AtomicU64,
     /// Rows looked at.
     pub rows_scanned: AtomicU64,
+    /// Rows that the order of an indexed column found; of their row groups no others are looked at.
+    pub rows_by_index: AtomicU64,
     /// Rows that predicates removed.
     pub rows_filtered: AtomicU64,
     /// Rows that came from the delta or the transaction's own writes.
@@ -53,7 +55,7 @@ impl ScanCounters {
     }
 
     /// Every counter with the name it is shown under.
-    pub fn all(&self) -> [(&'static str, u64); 12] {
+    pub fn all(&self) -> [(&'static str, u64); 13] {
         let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
         [
             ("row_groups", read(&self.row_groups)),
@@ -61,6 +63,7 @@ impl ScanCounters {
             ("segments_pruned", read(&self.segments_pruned)),
             ("row_groups_filtered", read(&self.row_groups_filtered)),
             ("rows_scanned", read(&self.rows_scanned)),
+            ("rows_by_index", read(&self.rows_by_index)),
             ("rows_filtered", read(&self.rows_filtered)),
             ("rows_delta", read(&self.rows_delta)),
             ("pages_memory", read(&self.pages_memory)),

@@ -6,11 +6,15 @@
 //!
 //! How data goes through it: a [`Scan`] lists its morsels (row groups, delta batches, own batches); partitions take
 //! morsels from one queue (work sharing); for each, pruning by statistics with the predicates as they are *now* (dynamic filters
-//! sharpen while the query runs), then filter columns, then the mask, then the remaining columns only if rows survive.
+//! sharpen while the query runs), then filter columns, then the mask, then the remaining columns only if rows survive. Where a predicate
+//! compares a column that an index begins with, and the order of its page finds few rows, only these are looked at.
 #![forbid(unsafe_code)]
 
 mod source;
 pub use source::{ColumnSource, ScanError, Tier};
+
+mod order;
+pub use order::Order;
 
 mod spec;
 pub use spec::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows, Predicate, ScanSpec, row_id_field};
@@ -20,6 +24,9 @@ pub use counters::ScanCounters;
 
 mod prune;
 pub use prune::datum_scalar;
+
+mod seek;
+pub use seek::indexes_for;
 
 mod mask;
 

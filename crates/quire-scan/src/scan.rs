@@ -15,13 +15,18 @@ use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
-use quire_types::{ColumnDef, RowId, RowSet, SegmentMeta};
+use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentMeta};
 
 use crate::mask::select;
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
 use crate::prune::surviving_row_groups;
+use crate::seek::Seek;
 use crate::spec::{OWN_BATCH_ROWS, is_dynamic};
 use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec};
+
+mod by_index;
+#[cfg(test)]
+mod tests;
 
 /// Row groups ahead of the one being read whose pages are requested already. Two partitions times eight columns times four row groups of
 /// 0.3 MB is 20 MB in flight: the bandwidth-delay product of a 10 Gbit/s link at 16 ms.
@@ -53,6 +58,10 @@ pub struct Scan {
     read_row_groups: AtomicUsize,
     survived_row_groups: AtomicUsize,
     pruned: Mutex<Pruned>,
+    /// Whether predicates read a column that an index begins with.
+    indexed: bool,
+    /// What to look for in such columns, and the generation of `pruning` that says so.
+    seeks: Mutex<Option<(u64, Arc<Vec<Seek>>)>>,
     rows_given: AtomicUsize,
     /// Streams that are still read; prefetching stops when nobody is.
     readers: AtomicUsize,
@@ -78,6 +87,8 @@ impl Scan {
         let filter_columns: BTreeSet<usize> = spec.predicates.iter().flat_map(|p| p.columns.iter().copied()).collect();
         let wanted: BTreeSet<usize> = spec.projection.iter().copied().filter(|&c| c < spec.table.columns.len()).collect();
         let payload_columns = wanted.difference(&filter_columns).copied().collect();
+        let is_filtered = |id: ColumnId| filter_columns.iter().any(|&c| spec.table.columns.get(c).is_some_and(|column| column.id == id));
+        let indexed = spec.table.indexes().any(|(_, _, columns)| columns.first().is_some_and(|id| is_filtered(*id)));
         let mut morsels: Vec<Morsel> = Vec::new();
         if !spec.own.truncated {
             morsels.extend(spec.view.segments.iter().flat_map(Morsel::row_groups));
@@ -110,6 +121,8 @@ impl Scan {
             read_row_groups: AtomicUsize::new(0),
             survived_row_groups: AtomicUsize::new(0),
             pruned: Mutex::default(),
+            indexed,
+            seeks: Mutex::default(),
             rows_given: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
         }))
@@ -178,6 +191,7 @@ impl Scan {
         Ok(())
     }
 
+    /// Reads columns, those that are in `into` already excepted.
     async fn read_columns(
         &self,
         segment: &Arc<SegmentMeta>,
@@ -187,6 +201,9 @@ impl Scan {
     ) -> Result<(), ScanError> {
         let mut missing = Vec::new();
         for &index in columns {
+            if into.contains_key(&index) {
+                continue;
+            }
             match self.source.resident(segment, row_group, self.column(index)) {
                 Some(array) => {
                     self.counters.page(crate::Tier::Memory, 0);
@@ -300,9 +317,12 @@ impl Reader {
             ScanCounters::add(&scan.counters.row_groups_pruned, 1);
             return Ok(());
         }
+        let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
+        if let Some(positions) = scan.find_by_index(segment, row_group, &mut columns).await? {
+            return self.found(segment, row_group, first_row, positions, columns).await;
+        }
         let rows = segment.row_groups[row_group].rows as usize;
         let undeleted = scan.undeleted(segment, row_group, first_row).await?;
-        let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
         scan.read_columns(segment, row_group, &scan.filter_columns, &mut columns).await?;
         let slices = self.select_slices(rows, undeleted, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();

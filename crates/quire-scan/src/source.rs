@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use datafusion_common::DataFusionError;
 use quire_types::{ColumnDef, PageError, SegmentMeta};
 
+use crate::Order;
+
 /// Where a column's page was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
@@ -65,4 +67,16 @@ pub trait ColumnSource: Send + Sync + 'static {
 
     /// Row ids of one row group that keeps them in the hidden column, as Int64.
     async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError>;
+
+    /// In which order the values of a column's page ascend; `None` when nobody keeps that, and every row has to be looked at. Asked only of
+    /// columns that an index begins with.
+    fn order(
+        &self,
+        _segment: &SegmentMeta,
+        _row_group: usize,
+        _column: &ColumnDef,
+        _values: &ArrayRef,
+    ) -> Result<Option<Order>, ScanError> {
+        Ok(None)
+    }
 }

@@ -126,7 +126,7 @@ fn with_calls(node: LogicalPlan, state: &State) -> Result<Transformed<LogicalPla
 }
 
 /// A node with its expressions changed and its columns' names kept.
-fn rewritten(
+pub(crate) fn rewritten(
     node: LogicalPlan,
     mut change: impl FnMut(Expr, &[DFSchemaRef]) -> Result<Transformed<Expr>>,
 ) -> Result<Transformed<LogicalPlan>> {

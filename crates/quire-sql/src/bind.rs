@@ -137,7 +137,7 @@ fn from_update(session: &Session, statement: &Statement, found: &mut BTreeMap<us
     let catalog = session.cell.get().catalog;
     let resolver = crate::names::Resolver { catalog: &catalog, search_path: &path };
     let Ok(Some(table)) = resolver.find_table(name) else { return };
-    for (name, ty) in crate::dml::assigned_parameters(&table, &update.assignments) {
+    for (name, ty) in crate::assign::assigned_parameters(&table, &update.assignments) {
         if let Some(n) = name.strip_prefix('$').and_then(|n| n.parse().ok()) {
             found.entry(n).or_insert(WireType::Scalar(ty));
         }
@@ -239,7 +239,8 @@ fn literal(value: &ParamValue, ty: WireType) -> Result<Expr, SqlError> {
     Ok(scalar_literal(value, 0, scalar))
 }
 
-fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
+/// A value as a literal of its type.
+pub(crate) fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
     if array.is_null(row) {
         return cast_to(Expr::Value(Value::Null.into()), ty);
     }

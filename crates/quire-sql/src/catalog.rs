@@ -144,6 +144,11 @@ impl ScopeCell {
         self.parts.write().insert(name, rows);
     }
 
+    /// Those under one name are not needed any more.
+    pub(crate) fn forget_part(&self, name: &str) {
+        self.parts.write().remove(name);
+    }
+
     /// The statement is planned.
     pub(crate) fn forget_parts(&self) {
         self.parts.write().clear();

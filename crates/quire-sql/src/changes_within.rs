@@ -106,7 +106,7 @@ impl Session {
             if let Some(change) = change_of(&part.query).cloned() {
                 let before = with_of(with.as_ref(), &plain);
                 changes.push(Change { statement: change.clone(), with: before.clone() });
-                let Some(returning) = self.returning_of(change, before)? else { continue };
+                let Some(returning) = self.returning_of(change, before).await? else { continue };
                 let rows = self.returned(returning, vec![]).await?;
                 *part.query = self.reads_part(&part.alias.name, rows)?;
             }
@@ -131,7 +131,7 @@ impl Session {
         let outline = Box::pin(self.outline(query.clone())).await?;
         let columns = match (outline.main, outline.changes.into_iter().last()) {
             (Some(main), _) => Some(query::plan(&self.context, main).await?.columns),
-            (None, Some(change)) => match self.returning_of(change.statement, change.with)? {
+            (None, Some(change)) => match self.returning_of(change.statement, change.with).await? {
                 Some(returning) => Some(self.returning_columns(returning).await?),
                 None => None,
             },
@@ -166,13 +166,13 @@ impl Session {
         }
     }
 
-    fn returning_of(&self, change: Statement, with: Option<With>) -> Result<Option<Returning>, SqlError> {
-        Ok(match change {
-            Statement::Insert(insert) => self.insert_returning(&insert)?,
-            Statement::Update(update) => self.plan_update(update)?.with(with)?.into_returning(),
-            Statement::Delete(delete) => self.plan_delete(delete)?.with(with)?.into_returning(),
-            _ => None,
-        })
+    async fn returning_of(&self, change: Statement, with: Option<With>) -> Result<Option<Returning>, SqlError> {
+        match change {
+            Statement::Insert(insert) => self.insert_returning(&insert),
+            Statement::Update(update) => self.change_returning(self.plan_update(update)?.with(with)?, &[]).await,
+            Statement::Delete(delete) => self.change_returning(self.plan_delete(delete)?.with(with)?, &[]).await,
+            _ => Ok(None),
+        }
     }
 
     /// The table that a change is of.

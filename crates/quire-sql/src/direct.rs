@@ -51,7 +51,7 @@ impl RowsByKey {
     pub(crate) fn named_by(selection: &Expr, table: &TableDef, alias: &Ident) -> Option<RowsByKey> {
         let named = NamedKey::of(selection, table, alias)?;
         let values = |positions: &[usize], values: &[&Expr]| -> Option<RecordBatch> {
-            let columns = positions.iter().zip(values).map(|(position, value)| literal(value, table.columns[*position].ty));
+            let columns = positions.iter().zip(values).map(|(position, value)| compared(value, table.columns[*position].ty));
             let columns: Vec<ArrayRef> = columns.collect::<Option<_>>()?;
             RecordBatch::try_new(Arc::new(table.arrow_schema().project(positions).ok()?), columns).ok()
         };
@@ -229,21 +229,9 @@ impl Session {
     }
 }
 
-/// The types of which two values are equal exactly when the same row encoding is: not floats, `numeric` and `char`, whose literals are brought to
-/// the column's precision, sign or length.
+/// The types of which two values are equal exactly when the same row encoding is: not floats, whose zero has two signs, and not intervals.
 fn can_be_looked_up(ty: SqlType) -> bool {
-    matches!(
-        ty,
-        SqlType::Bool
-            | SqlType::Int2
-            | SqlType::Int4
-            | SqlType::Int8
-            | SqlType::Text
-            | SqlType::Varchar(_)
-            | SqlType::Uuid
-            | SqlType::Date
-            | SqlType::Timestamp
-    )
+    !matches!(ty, SqlType::Float4 | SqlType::Float8 | SqlType::Interval | SqlType::Json)
 }
 
 /// A constant, as text that its column's type reads.
@@ -300,6 +288,22 @@ pub(crate) fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
         Literal::Null => None,
         text => array_of(&[text], ty),
     }
+}
+
+/// A constant that is not NULL, as one row of the type of a column that it is compared with; `None` when it may be no value of the type.
+pub(crate) fn compared(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
+    match (Literal::of(expr, ty)?, ty) {
+        // A column is not equal to what would be rounded for it.
+        (Literal::Text(digits), SqlType::Numeric { scale, .. }) if !has_scale(&digits, scale) => None,
+        (Literal::Null, _) => None,
+        (text, _) => array_of(&[text], ty),
+    }
+}
+
+/// Whether a number has no more digits after its point than these, trailing zeros aside.
+fn has_scale(number: &str, scale: i8) -> bool {
+    let fraction = number.trim().split_once('.').map_or("", |(_, fraction)| fraction);
+    !number.contains(['e', 'E']) && fraction.trim_end_matches('0').len() <= scale.max(0) as usize
 }
 
 /// The columns that a conjunction sets equal to something without columns; `None` when it says anything else.

@@ -12,34 +12,38 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Update, UpdateTableFromKind, Value, With, visit_expressions_mut,
+    Delete, Expr, FromTable, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins,
+    Update, UpdateTableFromKind, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
 use futures::{Stream, StreamExt, stream};
 use quire_types::{ROW_ID_FIELD, TableDef};
 
+use crate::assign::{apart, assigned};
 use crate::catalog::{DATABASE, RETURNING_ROWS, RETURNING_SCHEMA, WITH_ROW_IDS};
 use crate::direct::RowsByKey;
 use crate::errors::datafusion_error;
-use crate::generated::{StoredColumns, check_assignment, stored_positions};
-use crate::insert::{fill_default, has_subquery};
+use crate::generated::{StoredColumns, stored_positions};
+use crate::insert::has_subquery;
+use crate::joined::relations;
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
 use crate::written::{Returning, Written};
-use crate::{OutputColumn, Session, SqlError, parse, query, values};
+use crate::{OutputColumn, Session, SqlError, WireType, bind, parse, query, values};
 
 /// A statement that deletes rows of one table and, for an UPDATE, puts others in their place.
 pub(crate) struct RowChange {
     table: Arc<TableDef>,
     /// What the statement calls the table.
     alias: Ident,
-    /// Row id, the table's columns, then one column for each of `set`.
+    /// Row id, the table's columns, then values for `set`: one for each, or a row for several.
     query: Statement,
     /// What the query would find, when that is rows by a key, and the values of `set`.
     row: Option<(RowsByKey, Vec<Expr>)>,
     /// Positions of the columns that an UPDATE sets; `None` for a DELETE.
     set: Option<Vec<usize>>,
     returning: Option<Vec<SelectItem>>,
+    /// Where the query has the columns of FROM's or USING's relations, when RETURNING may name them.
+    joined_at: Option<usize>,
 }
 
 impl RowChange {
@@ -52,7 +56,7 @@ impl RowChange {
         values: Vec<Expr>,
     ) -> Result<RowChange, SqlError> {
         let query = target.query(others, selection, values)?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None })
+        Ok(RowChange { table: target.def, alias: target.alias, query, row: None, set, returning: None, joined_at: None })
     }
 
     /// The table that changes.
@@ -63,12 +67,6 @@ impl RowChange {
     /// The query, for parameters' types and EXPLAIN.
     pub(crate) fn into_query(self) -> Statement {
         self.query
-    }
-
-    /// RETURNING.
-    pub(crate) fn into_returning(self) -> Option<Returning> {
-        let RowChange { table, alias, returning, .. } = self;
-        returning.map(|items| Returning { table, alias, items })
     }
 
     /// With queries that the statement reads by name.
@@ -94,12 +92,12 @@ impl Session {
             Some(UpdateTableFromKind::BeforeSet(_)) => return Err(SqlError::syntax("syntax error at or near \"FROM\"")),
         };
         let target = self.target(table)?;
-        let assigned = assigned(&target.def, assignments)?;
-        let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
-        let values: Vec<Expr> = assigned.into_iter().map(|(_, value)| value).collect();
+        let (set, values) = assigned(&target.def, assignments)?;
         let row = target.row(&others, selection.as_ref(), &values);
-        let query = target.query(others, selection, values)?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: Some(set), returning })
+        let joins = returning.is_some() && !others.is_empty();
+        let mut query = target.query(others, selection, values)?;
+        let joined_at = if joins { Some(with_joined(&mut query, &target.def)?) } else { None };
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: Some(set), returning, joined_at })
     }
 
     /// What a DELETE does, at the current scope.
@@ -113,8 +111,10 @@ impl Session {
         let target = self.target(table)?;
         let others = using.unwrap_or_default();
         let row = target.row(&others, selection.as_ref(), &[]);
-        let query = target.query(others, selection, vec![])?;
-        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning })
+        let joins = returning.is_some() && !others.is_empty();
+        let mut query = target.query(others, selection, vec![])?;
+        let joined_at = if joins { Some(with_joined(&mut query, &target.def)?) } else { None };
+        Ok(RowChange { table: target.def, alias: target.alias, query, row, set: None, returning, joined_at })
     }
 
     pub(crate) fn target(&self, table: TableWithJoins) -> Result<Target, SqlError> {
@@ -139,10 +139,11 @@ impl Session {
 
     /// Finds the rows, and records what becomes of them.
     pub(crate) async fn change_rows(&mut self, change: RowChange, transaction: &mut Transaction) -> Result<Written, SqlError> {
-        let RowChange { table, alias, query, row, set, returning } = change;
+        let RowChange { table, alias, query, row, set, returning, joined_at } = change;
         // What does not plan here is told so by the planner, with its place in the text.
         let certified = self.cell.get().reads.is_some();
         let row = row.filter(|_| !certified).and_then(|(row, values)| Some((row, self.over_table(&table, &values).ok()?)));
+        let mut joined = vec![];
         let found = match row {
             Some((row, values)) => {
                 let found = self.found_rows(&table, &row, &values).await?;
@@ -150,12 +151,15 @@ impl Session {
             }
             None => {
                 let planned = query::plan(&self.context, query).await?;
+                if let Some(first) = joined_at {
+                    joined = relations(planned.plan.schema(), first);
+                }
                 let (plan, found) = query::start(&self.context, &planned.plan).await?;
                 self.work.plan = Some(plan);
                 found.boxed()
             }
         };
-        let returning = returning.map(|items| Returning { table: table.clone(), alias, items });
+        let returning = returning.map(|items| Returning { table: table.clone(), alias, items, joined });
         self.change_found(&table, set.as_deref(), found, returning, transaction).await
     }
 
@@ -202,8 +206,8 @@ impl Session {
                     before
                 }
             };
-            if returning.is_some() {
-                shown.push(rows.clone());
+            if let Some(returning) = &returning {
+                shown.push(returning.shown(&rows, &batch)?);
             }
             if changed.is_some() {
                 writer.push(rows).await?;
@@ -213,9 +217,24 @@ impl Session {
         Ok(Written { what, count, returning: returning.map(|returning| (returning, shown)) })
     }
 
+    /// RETURNING of a statement that changes rows, before it has run.
+    pub(crate) async fn change_returning(&self, change: RowChange, parameters: &[WireType]) -> Result<Option<Returning>, SqlError> {
+        let RowChange { table, alias, query, returning, joined_at, .. } = change;
+        let Some(items) = returning else { return Ok(None) };
+        let joined = match joined_at {
+            Some(first) => relations(query::plan(&self.context, bind::with_nulls(query, parameters)).await?.plan.schema(), first),
+            None => vec![],
+        };
+        Ok(Some(Returning { table, alias, items, joined }))
+    }
+
     /// The columns of a statement that changes rows; `None` without RETURNING.
-    pub(crate) async fn change_columns(&self, change: RowChange) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
-        match change.into_returning() {
+    pub(crate) async fn change_columns(
+        &self,
+        change: RowChange,
+        parameters: &[WireType],
+    ) -> Result<Option<Arc<Vec<OutputColumn>>>, SqlError> {
+        match self.change_returning(change, parameters).await? {
             Some(returning) => self.returning_columns(returning).await.map(Some),
             None => Ok(None),
         }
@@ -242,6 +261,7 @@ impl ChangedColumns {
     /// The table's rows with new values in the columns that are set. `found` is what [`Target::query`] gave.
     pub(crate) fn replaced(&self, found: &RecordBatch) -> Result<RecordBatch, SqlError> {
         let table = &self.table;
+        let found = apart(found)?;
         let mut columns: Vec<ArrayRef> = found.columns()[1..=table.columns.len()].to_vec();
         let schema = found.schema();
         for (i, &position) in self.set.iter().enumerate() {
@@ -317,6 +337,15 @@ impl Target {
     }
 }
 
+/// The query of a change gives every column of its relations as well: the target's, then those of FROM or USING. Where the latter begin.
+fn with_joined(query: &mut Statement, target: &TableDef) -> Result<usize, SqlError> {
+    let select = select_of(query)?;
+    let given = select.projection.len();
+    select.projection.push(SelectItem::Wildcard(WildcardAdditionalOptions::default()));
+    // Row id and columns.
+    Ok(given + 1 + target.columns.len())
+}
+
 /// `SELECT what FROM t`, to be filled in.
 pub(crate) fn skeleton(what: &str) -> Result<Statement, SqlError> {
     let parsed = parse::parse(&format!("SELECT {what} FROM t"))?.pop();
@@ -339,7 +368,12 @@ pub(crate) fn query_of(statement: &mut Statement) -> Result<&mut Query, SqlError
 
 /// The rows that the session has set aside for the planner ([`crate::catalog::ScopeCell::set_returning`]), under a name.
 pub(crate) fn staged_rows(alias: Ident) -> Result<TableWithJoins, SqlError> {
-    let name = [DATABASE, RETURNING_SCHEMA, RETURNING_ROWS].map(|part| Ident::with_quote('"', part));
+    staged_part(RETURNING_ROWS, alias)
+}
+
+/// Rows that were set aside under a name ([`crate::catalog::ScopeCell::add_part`]).
+pub(crate) fn staged_part(part: &str, alias: Ident) -> Result<TableWithJoins, SqlError> {
+    let name = [DATABASE, RETURNING_SCHEMA, part].map(|part| Ident::with_quote('"', part));
     named(ObjectName::from(name.to_vec()), alias)
 }
 
@@ -354,61 +388,7 @@ pub(crate) fn named(name: ObjectName, alias: Ident) -> Result<TableWithJoins, Sq
     Ok(table)
 }
 
-/// The columns that are set, by position, with their new values.
-pub(crate) fn assigned(table: &TableDef, assignments: Vec<Assignment>) -> Result<Vec<(usize, Expr)>, SqlError> {
-    let mut out: Vec<(usize, Expr)> = vec![];
-    let mut add = |name: &ObjectName, mut value: Expr| {
-        let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-        let found = table.column_index(&name);
-        let position =
-            found.ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name)))?;
-        if out.iter().any(|(p, _)| *p == position) {
-            return Err(SqlError::new("42601", format!("multiple assignments to same column \"{name}\"")));
-        }
-        check_assignment(&table.columns[position], &value)?;
-        fill_default(&mut value, &table.columns[position])?;
-        out.push((position, value));
-        Ok(())
-    };
-    for Assignment { target, value } in assignments {
-        match target {
-            AssignmentTarget::ColumnName(name) => add(&name, value)?,
-            AssignmentTarget::Tuple(names) => {
-                let values = match value {
-                    Expr::Tuple(values) => values,
-                    Expr::Nested(value) if names.len() == 1 => vec![*value],
-                    Expr::Subquery(_) => {
-                        return Err(SqlError::unsupported("SET (…) = (SELECT …)").with_hint("Set each column by a sub-query of its own."));
-                    }
-                    value if names.len() == 1 => vec![value],
-                    _ => return Err(SqlError::unsupported("this form of SET")),
-                };
-                if values.len() != names.len() {
-                    return Err(SqlError::syntax("number of columns does not match number of values"));
-                }
-                for (name, value) in names.iter().zip(values) {
-                    add(name, value)?;
-                }
-            }
-        }
-    }
-    Ok(out)
-}
-
 /// Rows of a table, under its nullable schema.
 pub(crate) fn table_rows(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch, SqlError> {
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| SqlError::internal(e.to_string()))
-}
-
-/// The types that an UPDATE's `SET column = $n` give to parameters.
-pub(crate) fn assigned_parameters(table: &TableDef, assignments: &[Assignment]) -> Vec<(String, quire_types::SqlType)> {
-    let Ok(assigned) = assigned(table, assignments.to_vec()) else { return vec![] };
-    let placeholder = |(position, value): (usize, Expr)| match value {
-        Expr::Value(value) => match value.value {
-            Value::Placeholder(name) => Some((name, table.columns[position].ty)),
-            _ => None,
-        },
-        _ => None,
-    };
-    assigned.into_iter().filter_map(placeholder).collect()
 }

@@ -23,6 +23,7 @@ use crate::dml::{RowChange, staged_rows};
 use crate::errors::datafusion_error;
 use crate::insert::fill_default;
 use crate::keys::{KeyRows, UniqueKey};
+use crate::referencing::among_keys;
 use crate::txn::{KEYS_MAX, Transaction};
 use crate::{Session, SqlError};
 
@@ -77,11 +78,6 @@ impl KeyEffects {
         let sets = |positions: &[usize]| positions.iter().any(|p| set.contains(p));
         self.outgoing.retain(|o| sets(&o.positions));
         self.incoming.retain(|i| sets(&i.positions));
-    }
-
-    /// Whether foreign keys point at any of these columns.
-    pub(crate) fn points_at(&self, set: &[usize]) -> bool {
-        self.incoming.iter().any(|i| i.positions.iter().any(|p| set.contains(p)))
     }
 
     /// New rows of the table.
@@ -264,12 +260,16 @@ impl Session {
         let names: Vec<String> = (0..keys.num_columns()).map(|i| format!("s.\"{}\"", old_name(i))).collect();
         let child_names: Vec<&str> = columns.iter().filter_map(|id| child.column(*id)).map(|c| c.name.as_str()).collect();
         let equal: Vec<String> = child_names.iter().zip(&names).map(|(c, s)| format!("c.\"{}\" = {s}", c.replace('"', "\"\""))).collect();
+        let positions: Vec<usize> = columns.iter().filter_map(|id| child.columns.iter().position(|c| c.id == *id)).collect();
+        let column = |name: &str| Expr::CompoundIdentifier(vec![Ident::new("c"), Ident::with_quote('"', name)]);
+        let among = among_keys(&child, &positions, keys, column)?;
+        let conditions: Vec<String> = equal.into_iter().chain(among.iter().map(ToString::to_string)).collect();
         let schema = transaction.catalog().schemas.get(&child.schema).map(|s| s.name.clone()).unwrap_or_default();
         let sql = format!(
             "SELECT {} FROM \"{DATABASE}\".\"{RETURNING_SCHEMA}\".\"rows\" AS s WHERE EXISTS (SELECT 1 FROM {} AS c WHERE {}) LIMIT 1",
             names.join(", "),
             planner_name(&schema, &child.name),
-            equal.join(" AND ")
+            conditions.join(" AND ")
         );
         self.cell.set_returning(Some(Arc::new(staged)));
         let found = Box::pin(self.first_row(&sql)).await;
@@ -305,7 +305,8 @@ impl Session {
             right: Box::new(staged_column(old_name(i))),
         });
         let all = |left: Expr, right: Expr| Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) };
-        let selection = same.reduce(all);
+        let among = among_keys(child, &positions, &gone.keys, |name| target.column(name))?;
+        let selection = same.chain(among).reduce(all);
         let mut values = vec![];
         for (i, p) in positions.iter().enumerate() {
             values.push(match action {

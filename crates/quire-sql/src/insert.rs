@@ -147,7 +147,7 @@ impl Session {
             }
         };
         let count = written.iter().map(|batch| batch.num_rows() as u64).sum();
-        let returning = returning.map(|items| (Returning { table, alias: shown_as, items }, written));
+        let returning = returning.map(|items| (Returning { table, alias: shown_as, items, joined: vec![] }, written));
         Ok(Written { what: "INSERT", count, returning })
     }
 
@@ -157,7 +157,7 @@ impl Session {
         let table = self.insert_table(insert)?;
         let own_name = || Ident::with_quote('"', &table.name);
         let alias = insert.table_alias.as_ref().map_or_else(own_name, |a| a.alias.clone());
-        Ok(Some(Returning { table, alias, items: items.clone() }))
+        Ok(Some(Returning { table, alias, items: items.clone(), joined: vec![] }))
     }
 
     /// Writes a query's rows; `targets` are the table positions of the query's columns.

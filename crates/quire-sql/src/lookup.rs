@@ -8,13 +8,13 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use quire_scan::{ColumnSource, OWN_BATCH_ROWS, OwnRows};
+use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows};
 use quire_types::{Lsn, RowId, RowIds, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
 use crate::errors::scan_error;
 use crate::keys::{UniqueKey, arrow_error};
-use crate::source::{Order, PageColumns};
+use crate::source::PageColumns;
 
 /// Where to look: a table's rows as a statement of a transaction sees them.
 pub(crate) struct Lookup<'a> {
@@ -181,15 +181,12 @@ pub(crate) async fn matching(
 ) -> Result<Vec<usize>, SqlError> {
     let columns = columns(source, table, segment, row_group, &key.positions).await?;
     let column = table.columns[key.positions[0]].id;
-    let order = source.order(segment, row_group, column, &columns[0]).map_err(scan_error)?;
+    let order = source.page_order(segment, row_group, column, &columns[0]).map_err(scan_error)?;
     let options = SortOptions { descending: false, nulls_first: false };
     let compare = make_comparator(&columns[0], wanted.column(0), options).map_err(arrow_error)?;
-    let at = |i: usize| match &order {
-        Order::Stored => i,
-        Order::By(positions) => positions.value(i) as usize,
-    };
     let rows = columns[0].len();
-    let (from, to) = (partition_point(rows, |i| compare(at(i), 0).is_lt()), partition_point(rows, |i| compare(at(i), 0).is_le()));
+    let from = order.partition_point(rows, |position| compare(position, 0).is_lt());
+    let to = order.partition_point(rows, |position| compare(position, 0).is_le());
     let candidates: Vec<ArrayRef> = match &order {
         Order::Stored => columns.iter().map(|column| column.slice(from, to - from)).collect(),
         Order::By(positions) => {
@@ -199,7 +196,7 @@ pub(crate) async fn matching(
     };
     let schema = wanted.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
     let candidates = RecordBatch::try_new(Arc::new(Schema::new(schema)), candidates).map_err(arrow_error)?;
-    Ok(equal_rows(&candidates, wanted)?.into_iter().map(|position| at(from + position)).collect())
+    Ok(equal_rows(&candidates, wanted)?.into_iter().map(|rank| order.position(from + rank)).collect())
 }
 
 /// The positions of rows that equal the one of `wanted` in every column.
@@ -213,18 +210,4 @@ pub(crate) fn equal_rows(rows: &RecordBatch, wanted: &RecordBatch) -> Result<Vec
         });
     }
     Ok(equal.map(|e| (0..e.len()).filter(|&i| e.is_valid(i) && e.value(i)).collect()).unwrap_or_default())
-}
-
-/// The first position for which `before` does not hold; it holds for all before that.
-fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }

@@ -14,7 +14,8 @@ use datafusion::sql::sqlparser::ast::{
 use futures::StreamExt;
 use quire_types::{ROW_ID_FIELD, TableDef};
 
-use crate::dml::{ChangedColumns, assigned, query_of, select_of, table_rows};
+use crate::assign::assigned;
+use crate::dml::{ChangedColumns, query_of, select_of, table_rows};
 use crate::errors::datafusion_error;
 use crate::generated::{Overriding, check_insert};
 use crate::insert::{fill_default, named_columns};
@@ -90,9 +91,7 @@ impl Session {
                 Err(SqlError::syntax("syntax error at or near \"WHERE\""))
             }
             MergeAction::Update(update) => {
-                let assigned = assigned(table, update.assignments)?;
-                let set: Vec<usize> = assigned.iter().map(|(position, _)| *position).collect();
-                let values: Vec<Expr> = assigned.into_iter().map(|(_, value)| value).collect();
+                let (set, values) = assigned(table, update.assignments)?;
                 Ok((Action::Update { columns: self.changed_columns(table, &set)?, at, count: values.len() }, values))
             }
             MergeAction::Delete { .. } => Ok((Action::Delete, vec![])),

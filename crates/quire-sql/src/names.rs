@@ -191,7 +191,7 @@ const UNNAMED: &str = "?column?";
 const MARK: char = '\u{2063}';
 
 /// A planner's name for a result column that is shown as `name`, unlike any other's.
-fn marked(name: &str, position: usize) -> Ident {
+pub(crate) fn marked(name: &str, position: usize) -> Ident {
     Ident::with_quote('"', format!("{name}{MARK}{position}"))
 }
 

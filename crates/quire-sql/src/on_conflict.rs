@@ -17,6 +17,7 @@ use futures::StreamExt;
 use quire_types::TableDef;
 use roaring::RoaringTreemap;
 
+use crate::assign::assigned;
 use crate::dml::{self, ChangedColumns, Target};
 use crate::errors::datafusion_error;
 use crate::keys::UniqueKey;
@@ -60,12 +61,9 @@ impl Session {
                 }
                 let (set, more) = actions(&target, update)?;
                 let columns = self.changed_columns(&table, &set)?;
-                if writer.effects.points_at(&set) {
-                    return Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a column that foreign keys reference"));
-                }
                 for batch in self.meet(&target, &rows, key, more).await? {
                     met.extend(numbers(&batch, 0));
-                    if let Some(new) = change_met(&columns, table.columns.len(), &batch, &mut writer)? {
+                    if let Some(new) = change_met(&columns, &table, &batch, &mut writer)? {
                         changed.push(new);
                     }
                 }
@@ -155,21 +153,21 @@ fn arbiters(table: &TableDef, target: Option<&ConflictTarget>, needs_one: bool) 
 
 /// DO UPDATE: the columns that are set, and what the query computes: whether the row is to be changed, then the values.
 fn actions(target: &Target, update: DoUpdate) -> Result<(Vec<usize>, Vec<Expr>), SqlError> {
-    let assigned = dml::assigned(&target.def, update.assignments)?;
+    let (set, values) = assigned(&target.def, update.assignments)?;
     let condition = update.selection.unwrap_or_else(|| Expr::Value(Value::Boolean(true).into()));
-    let set = assigned.iter().map(|(position, _)| *position).collect();
     let mut more = vec![condition];
-    more.extend(assigned.into_iter().map(|(_, value)| value));
+    more.extend(values);
     Ok((set, more))
 }
 
 /// Changes the rows that a batch of [`Session::meet`] found; the new ones.
 fn change_met(
     columns: &ChangedColumns,
-    width: usize,
+    table: &TableDef,
     found: &RecordBatch,
     writer: &mut TableWriter,
 ) -> Result<Option<RecordBatch>, SqlError> {
+    let width = table.columns.len();
     let wanted = found.column(2 + width);
     let wanted = wanted.as_boolean_opt().ok_or_else(|| SqlError::new("42804", "argument of WHERE must be type boolean"))?;
     let wanted: BooleanArray = wanted.iter().map(|w| Some(w == Some(true))).collect();
@@ -185,7 +183,10 @@ fn change_met(
     // As an UPDATE's query gives it: row id, columns, values.
     let keep: Vec<usize> = (1..2 + width).chain(3 + width..found.num_columns()).collect();
     let found = found.project(&keep).map_err(|e| SqlError::internal(e.to_string()))?;
-    columns.replaced(&found).map(Some)
+    let before = dml::table_rows(&table.arrow_schema_nullable(), found.columns()[1..=width].to_vec())?;
+    let after = columns.replaced(&found)?;
+    writer.effects.changed(&before, Some(&after))?;
+    Ok(Some(after))
 }
 
 fn twice() -> SqlError {

@@ -68,7 +68,7 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
     let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
-    let plan = crate::apply::apply(plan, &context.state_weak_ref()).map_err(datafusion_error)?;
+    let plan = crate::apply::apply(plan, &context.state_weak_ref()).and_then(crate::only_row::apply).map_err(datafusion_error)?;
     match &plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(SqlError::unsupported("this statement"))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,8 +20,8 @@ use futures::stream;
 use quire_scan::row_id_field;
 use quire_types::{SqlType, TableDef};
 
-use crate::direct::{NamedKey, RowsByKey, literal, plain_columns, plain_select, plain_values};
-use crate::dml::assigned;
+use crate::assign::assigned;
+use crate::direct::{NamedKey, RowsByKey, compared, literal, plain_columns, plain_select, plain_values};
 use crate::errors::datafusion_error;
 use crate::insert::{is_default, named_columns};
 use crate::keys::{UniqueKey, arrow_error};
@@ -108,7 +108,7 @@ impl Ready {
         let Update { table, assignments, from: None, selection: Some(selection), returning: None, .. } = update else { return None };
         let (table, alias) = session.changed(table)?;
         let rows = Rows::of(selection, &table, &alias, parameters)?;
-        let (set, exprs): (Vec<usize>, Vec<Expr>) = assigned(&table, assignments.clone()).ok()?.into_iter().unzip();
+        let (set, exprs) = assigned(&table, assignments.clone()).ok()?;
         let mut fields: Vec<Arc<Field>> = table.arrow_schema_nullable().fields().iter().cloned().collect();
         for (i, ty) in parameters.iter().enumerate() {
             let WireType::Scalar(ty) = ty else { return None };
@@ -162,7 +162,7 @@ impl Rows {
         let named = NamedKey::of(selection, table, alias)?;
         let schema = table.arrow_schema();
         let places = |positions: &[usize], values: &[&Expr]| -> Option<Vec<Place>> {
-            positions.iter().zip(values).map(|(position, value)| Place::of(value, table.columns[*position].ty, parameters)).collect()
+            positions.iter().zip(values).map(|(position, value)| Place::compared(value, table.columns[*position].ty, parameters)).collect()
         };
         let key_schema = Arc::new(schema.project(&named.key.positions).ok()?);
         let key_places = places(&named.key.positions, &named.values)?;
@@ -200,16 +200,38 @@ impl Rows {
 }
 
 impl Place {
+    /// What a column is set to.
     fn of(expr: &Expr, ty: SqlType, parameters: &[WireType]) -> Option<Place> {
         if let Some(n) = parameter(expr) {
             let WireType::Scalar(given) = parameters.get(n)? else { return None };
-            let is_integer = |ty: SqlType| matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
-            let is_text = |ty: SqlType| matches!(ty, SqlType::Text | SqlType::Varchar(_));
-            let alike = *given == ty || is_integer(*given) && is_integer(ty) || is_text(*given) && is_text(ty);
-            return alike.then_some(Place::Parameter(n));
+            return are_alike(*given, ty).then_some(Place::Parameter(n));
         }
         literal(expr, ty).map(Place::Constant)
     }
+
+    /// What a column is compared with.
+    fn compared(expr: &Expr, ty: SqlType, parameters: &[WireType]) -> Option<Place> {
+        if let Some(n) = parameter(expr) {
+            let WireType::Scalar(given) = parameters.get(n)? else { return None };
+            let as_number = is_numeric(ty) && (is_numeric(*given) || is_integer(*given));
+            return (as_number || are_alike(*given, ty)).then_some(Place::Parameter(n));
+        }
+        compared(expr, ty).map(Place::Constant)
+    }
+}
+
+fn is_integer(ty: SqlType) -> bool {
+    matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8)
+}
+
+fn is_numeric(ty: SqlType) -> bool {
+    matches!(ty, SqlType::Numeric { .. })
+}
+
+/// Whether values of a parameter's type are values of a column's type, or none.
+fn are_alike(given: SqlType, ty: SqlType) -> bool {
+    let is_text = |ty: SqlType| matches!(ty, SqlType::Text | SqlType::Varchar(_));
+    given == ty || is_integer(given) && is_integer(ty) || is_text(given) && is_text(ty)
 }
 
 /// A parameter's value in a column's type; `None` when it does not fit.
@@ -217,7 +239,11 @@ fn fitted(value: &ParamValue, field: &Field) -> Option<ArrayRef> {
     if value.data_type() == field.data_type() {
         return Some(value.clone());
     }
-    cast_with_options(value, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }).ok()
+    let cast = |value: &ArrayRef, ty: &DataType| cast_with_options(value, ty, &CastOptions { safe: false, ..CastOptions::default() }).ok();
+    let fitted = cast(value, field.data_type())?;
+    // Digits that the column has not are rounded away: then it is none of its values.
+    let exact = !matches!(value.data_type(), DataType::Decimal128(..)) || cast(&fitted, value.data_type())?.to_data() == value.to_data();
+    exact.then_some(fitted)
 }
 
 fn parameter(expr: &Expr) -> Option<usize> {

@@ -20,7 +20,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use quire_scan::{ColumnSource, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec};
+use quire_scan::{ColumnSource, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
 use quire_types::TableView;
 
 /// What plans call it.
@@ -168,6 +168,10 @@ impl DisplayAs for ScanExec {
         if !self.filters.is_empty() {
             let filters: Vec<String> = self.filters.iter().map(ToString::to_string).collect();
             write!(f, ", filters=[{}]", filters.join(", "))?;
+        }
+        let indexes = indexes_for(&self.filters, &self.spec.table);
+        if !indexes.is_empty() {
+            write!(f, ", index=[{}]", indexes.join(", "))?;
         }
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array, make_comparator};
-use arrow::compute::{SortOptions, cast, sort_to_indices};
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::cast;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
-use quire_scan::{ColumnSource, ScanError, Tier};
+use quire_scan::{ColumnSource, Order, ScanError, Tier};
 use quire_segment::{Footer, RowDecoder};
 use quire_types::{ColumnDef, ColumnId, Lsn, PageError, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
 
@@ -22,6 +22,9 @@ const FOOTERS_MAX: usize = 4096;
 /// Key columns whose order is remembered: a few bytes each where they ascend, else 4 bytes a row, which is 256 MiB in all.
 const ORDERS_MAX: usize = 100_000;
 const ORDERED_ROWS_MAX: usize = 64 << 20;
+/// So many pages are scanned without an order when no more is kept; then all orders are forgotten. A scan of more rows than that would
+/// otherwise sort all its pages each time, which takes a hundred times as long as going through them.
+const REFUSED_MAX: usize = 10_000;
 
 /// [`ColumnSource`] of a compute node.
 pub(crate) struct PageColumns {
@@ -34,19 +37,18 @@ pub(crate) struct PageColumns {
     pub(crate) statistics: ManifestStatistics,
 }
 
-/// In which order a page's values ascend.
-#[derive(Clone)]
-pub(crate) enum Order {
-    /// As they lie; there is no NULL.
-    Stored,
-    /// By these positions; NULLs last.
-    By(Arc<UInt32Array>),
-}
-
 #[derive(Default)]
 struct Orders {
     pages: HashMap<PageId, Order>,
     rows: usize,
+    /// Pages that scans wanted an order of when there was no room.
+    refused: usize,
+}
+
+impl Orders {
+    fn has_room(&self, rows: usize) -> bool {
+        self.pages.len() < ORDERS_MAX && self.rows + rows <= ORDERED_ROWS_MAX
+    }
 }
 
 impl PageColumns {
@@ -137,29 +139,27 @@ impl PageColumns {
 
     /// In which order a column of a row group ascends. This is what an index is here: segments never change, so a page is sorted once, when
     /// somebody first looks for a value in it, and its order is kept in memory.
-    pub(crate) fn order(&self, segment: &SegmentMeta, row_group: usize, column: ColumnId, values: &ArrayRef) -> Result<Order, ScanError> {
+    pub(crate) fn page_order(
+        &self,
+        segment: &SegmentMeta,
+        row_group: usize,
+        column: ColumnId,
+        values: &ArrayRef,
+    ) -> Result<Order, ScanError> {
         let page = PageId { segment: segment.id, row_group: row_group as u32, column };
         if let Some(order) = self.orders.lock().pages.get(&page) {
             return Ok(order.clone());
         }
-        let options = SortOptions { descending: false, nulls_first: false };
-        let (order, rows) = match ascends(values) {
-            true => (Order::Stored, 0),
-            false => (Order::By(Arc::new(sort_to_indices(values, Some(options), None)?)), values.len()),
-        };
+        let order = Order::of(values)?;
+        let rows = order.rows_kept();
         let mut known = self.orders.lock();
-        if known.pages.len() >= ORDERS_MAX || known.rows + rows > ORDERED_ROWS_MAX {
+        if !known.has_room(rows) {
             *known = Orders::default();
         }
         known.rows += rows;
         known.pages.insert(page, order.clone());
         Ok(order)
     }
-}
-
-fn ascends(values: &ArrayRef) -> bool {
-    let Ok(compare) = make_comparator(values, values, SortOptions::default()) else { return false };
-    values.null_count() == 0 && (1..values.len()).all(|i| compare(i - 1, i).is_le())
 }
 
 fn decode_error(what: String, reason: impl ToString) -> ScanError {
@@ -210,5 +210,16 @@ impl ColumnSource for PageColumns {
     async fn row_ids(&self, segment: &Arc<SegmentMeta>, row_group: usize) -> Result<ArrayRef, ScanError> {
         let page = self.page(segment, row_group, ROW_ID_COLUMN, SqlType::Int8).await?;
         page.map(|(array, _, _)| array).ok_or_else(|| decode_error(format!("segment {:016x}", segment.id.0), "it has no row id column"))
+    }
+
+    fn order(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef, values: &ArrayRef) -> Result<Option<Order>, ScanError> {
+        let page = PageId { segment: segment.id, row_group: row_group as u32, column: column.id };
+        let mut known = self.orders.lock();
+        if !known.has_room(values.len()) && !known.pages.contains_key(&page) && known.refused < REFUSED_MAX {
+            known.refused += 1;
+            return Ok(None);
+        }
+        drop(known);
+        self.page_order(segment, row_group, column.id, values).map(Some)
     }
 }

@@ -1,5 +1,6 @@
 //! What a statement that changes rows has done: what its RETURNING, or a WITH around it, shows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::new_null_array;
@@ -12,6 +13,8 @@ use quire_types::TableDef;
 
 use crate::dml::{select_of, skeleton, staged_rows};
 use crate::errors::datafusion_error;
+use crate::joined::Joined;
+use crate::names::marked;
 use crate::{OutputColumn, Response, Session, SqlError, query};
 
 /// A statement's RETURNING.
@@ -20,6 +23,23 @@ pub(crate) struct Returning {
     /// What the statement calls the table.
     pub(crate) alias: Ident,
     pub(crate) items: Vec<SelectItem>,
+    /// FROM's or USING's relations, which it may name too.
+    pub(crate) joined: Vec<Joined>,
+}
+
+impl Returning {
+    /// Rows as RETURNING sees them: the table's columns, and behind them those of joined relations, with which what was found ends.
+    pub(crate) fn shown(&self, rows: &RecordBatch, found: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let width: usize = self.joined.iter().map(Joined::width).sum();
+        if width == 0 {
+            return Ok(rows.clone());
+        }
+        let first = found.num_columns() - width;
+        let (own, others) = (rows.schema(), found.schema());
+        let fields: Vec<_> = own.fields().iter().chain(&others.fields()[first..]).cloned().collect();
+        let columns = rows.columns().iter().chain(&found.columns()[first..]).cloned().collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| SqlError::internal(e.to_string()))
+    }
 }
 
 /// A change that has been made.
@@ -63,7 +83,14 @@ impl Session {
         let planned = self.plan_returning(returning, rows).await?;
         let (_, mut stream) = query::start(&self.context, &planned.plan).await?;
         let given = stream.schema();
-        let fields = given.fields().iter().zip(planned.columns.iter()).map(|(field, column)| renamed(field, &column.name));
+        let mut seen = HashSet::new();
+        let fields = given.fields().iter().zip(planned.columns.iter()).enumerate().map(|(i, (field, column))| {
+            match seen.insert(column.name.as_str()) {
+                true => renamed(field, &column.name),
+                // Two of one name differ by what nobody sees.
+                false => renamed(field, &marked(&column.name, i).value),
+            }
+        });
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let mut batches = vec![];
         while let Some(batch) = stream.next().await {
@@ -78,14 +105,18 @@ impl Session {
     }
 
     async fn plan_returning(&self, returning: Returning, rows: Vec<RecordBatch>) -> Result<query::Query, SqlError> {
-        let schema = returning.table.arrow_schema_nullable();
+        let Returning { table, alias, items, joined } = returning;
+        let schema = table.arrow_schema_nullable();
+        let mut statement = skeleton("1")?;
+        let select = select_of(&mut statement)?;
+        select.projection = items;
+        select.from = vec![staged_rows(alias)?];
+        if !joined.is_empty() {
+            return self.plan_joined(statement, schema, &joined, &rows).await;
+        }
         let rows = rows.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
         let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| SqlError::internal(e.to_string()))?;
         let provider = MemTable::try_new(schema, vec![rows]).map_err(datafusion_error)?;
-        let mut statement = skeleton("1")?;
-        let select = select_of(&mut statement)?;
-        select.projection = returning.items;
-        select.from = vec![staged_rows(returning.alias)?];
         self.cell.set_returning(Some(Arc::new(provider)));
         let planned = query::plan(&self.context, statement).await;
         self.cell.set_returning(None);

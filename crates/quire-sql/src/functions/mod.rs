@@ -43,6 +43,9 @@ mod text;
 mod arrays;
 mod json;
 
+mod rows;
+pub(crate) use rows::{PART, ROW, first_row, only_value, present};
+
 mod aggregates;
 mod ordered;
 mod variance;
@@ -100,6 +103,7 @@ fn named() -> Vec<ScalarUDF> {
         arrays::udfs(),
         json::udfs(),
         ordered::udfs(),
+        rows::udfs(),
         vec![series::udf()],
     ];
     subjects.into_iter().flatten().collect()
