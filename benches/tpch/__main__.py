@@ -14,9 +14,7 @@ from . import load, markdown, memory, metrics, page, params, texts
 from .compare import reference
 from .measure import Lane, measure
 from .summary import complete
-from .systems import DEFAULT, TITLES, Server, System
-
-sys.dont_write_bytecode = True
+from .systems import DEFAULT, TITLES, Failed, Load, Server, System
 
 
 def pids(text: str) -> memory.Pids:
@@ -76,7 +74,7 @@ def lanes(systems: list[System], args: argparse.Namespace) -> list[Lane]:
     if args.shuffle is not None:
         other = {number: texts.shuffled(sql, args.shuffle) for number, sql in plain.items()}
         chosen = [system for system in systems if system.name in args.shuffle_systems]
-        result += [Lane(f"{system.name}, shuffled", system, other, repeats[system.name]) for system in chosen]
+        result += [Lane(f"{system.name}, shuffled", system, other, repeats[system.name], "shuffled") for system in chosen]
     return result
 
 
@@ -84,9 +82,9 @@ def run_record(lane: Lane) -> dict[str, Any]:
     return {"repeats": lane.repeats, "queries": [result.record() for result in lane.results.values()]}
 
 
-def system_record(system: System, loaded: load.Load, all_lanes: list[Lane], peak: dict[str, object]) -> dict[str, Any]:
+def system_record(system: System, loaded: Load, all_lanes: list[Lane], peak: dict[str, object]) -> dict[str, Any]:
     head = {"name": system.name, "title": system.title, "version": system.version(), "settings": system.settings()}
-    runs = {"shuffled" if "shuffled" in lane.name else "run": run_record(lane) for lane in all_lanes if lane.system is system}
+    runs = {lane.kind: run_record(lane) for lane in all_lanes if lane.system is system}
     return head | {"load": load.record(loaded), "peak": peak} | runs
 
 
@@ -144,7 +142,10 @@ def save(record: dict[str, Any], out: pathlib.Path) -> str:
 
 def main() -> int:
     args = arguments()
-    record = measured(args)
+    try:
+        record = measured(args)
+    except Failed as error:
+        sys.exit(f"tpch: {error}")
     stem = save(record, args.out)
     print(markdown.bars(record))
     print(f"report: {args.out / stem}.html, .md, .json")

@@ -5,6 +5,7 @@ compared exactly but for averages and ratios.
 """
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -57,7 +58,7 @@ def compare_keys(promise: Promise, a: Row, b: Row) -> int:
 
 
 def out_of_order(promise: Promise, rows: list[Row]) -> str | None:
-    for index, (row, following) in enumerate(zip(rows, rows[1:]), start=1):
+    for index, (row, following) in enumerate(itertools.pairwise(rows), start=1):
         if compare_keys(promise, row, following) > 0:
             return f"row {index} comes before row {index + 1} against ORDER BY: {'|'.join(row)}"
     return None

@@ -71,7 +71,7 @@ class DuckDb(Engine):
         super().__init__(settings)
         import duckdb
 
-        config = {"threads": settings.threads, "temp_directory": str(settings.work / f"{settings.engine}.tmp")}
+        config: dict[str, Any] = {"threads": settings.threads, "temp_directory": str(settings.work / f"{settings.engine}.tmp")}
         self.module = duckdb
         self.connection = duckdb.connect(self.target(), config=config)
 
@@ -94,7 +94,7 @@ class DuckDb(Engine):
         pass
 
     def execute(self, sql: str) -> list[Any]:
-        return self.connection.sql(sql).to_arrow_table().to_batches()
+        return list(self.connection.sql(sql).to_arrow_table().to_batches())
 
 
 class DuckDbFile(DuckDb):
@@ -146,7 +146,7 @@ class DataFusion(Engine):
         return {}
 
     def execute(self, sql: str) -> list[Any]:
-        return self.context.sql(sql).collect()
+        return list(self.context.sql(sql).collect())
 
 
 ENGINES: dict[str, type[Engine]] = {

@@ -19,6 +19,8 @@ class Lane:
     system: System
     texts: dict[int, str]
     repeats: int
+    # where the results stand in the record: run or shuffled
+    kind: str = "run"
     results: dict[int, "Result"] = field(default_factory=dict)
     lost: bool = False
 

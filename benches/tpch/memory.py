@@ -6,8 +6,8 @@ import threading
 import time
 
 SAMPLE_SECONDS = 0.25
-# Processes that use less of one processor than this are at rest.
-REST_SHARE = 0.05
+# Processes that use less of one processor than this (heartbeats do) are at rest.
+REST_SHARE = 0.1
 REST_SECONDS = 3.0
 
 KIB = 1024

@@ -4,6 +4,7 @@ Both change the data, so they come last. The refresh functions are `quire tpch r
 of stream 0, RF2 of set 1; then the query streams at once, beside a stream of one refresh pair for each of them.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -13,7 +14,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .params import chosen_text
 from .systems import Failed, Server
@@ -91,7 +94,7 @@ class Refresh:
         return {name: one[f"{name}_ms"] for name in ("rf1", "rf2") if f"{name}_ms" in one}
 
 
-def power_test(server: Server, refresh: Refresh, scale: float, seed: int) -> dict[str, object]:
+def power_test(server: Server, refresh: Refresh, scale: float, seed: int) -> dict[str, Any]:
     rf1_ms = refresh(1, "rf1")["rf1"]
     stream = run_stream(server, scale, 0, seed)
     rf2_ms = refresh(1, "rf2")["rf2"]
@@ -103,28 +106,29 @@ def power_test(server: Server, refresh: Refresh, scale: float, seed: int) -> dic
 class Worker(threading.Thread):
     """A thread that keeps what it got, or why it got nothing."""
 
-    def __init__(self, work: object) -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
-        self.work, self.result, self.error = work, None, None
+        self.work, self.result = work, None
+        self.error: Exception | None = None
 
     def run(self) -> None:
         try:
-            self.result = self.work()  # type: ignore[operator]
+            self.result = self.work()
         except Exception as error:
             self.error = error
 
-    def finish(self) -> object:
+    def finish(self) -> Any:
         self.join()
         if self.error:
             raise self.error
         return self.result
 
 
-def throughput_test(servers: list[Server], refresh: Refresh, scale: float, seed: int) -> dict[str, object]:
+def throughput_test(servers: list[Server], refresh: Refresh, scale: float, seed: int) -> dict[str, Any]:
     """One connection for each query stream, which are numbered from 1; refresh set 1 was the power test's."""
     numbers = range(1, len(servers) + 1)
     started = time.perf_counter()
-    queries = [Worker(lambda s=s, n=n: run_stream(s, scale, n, seed)) for s, n in zip(servers, numbers)]
+    queries = [Worker(functools.partial(run_stream, s, scale, n, seed)) for s, n in zip(servers, numbers)]
     pairs = Worker(lambda: [refresh(1 + number) for number in numbers])
     for worker in (*queries, pairs):
         worker.start()
@@ -134,7 +138,7 @@ def throughput_test(servers: list[Server], refresh: Refresh, scale: float, seed:
     return figures | {"streams": [vars(stream) for stream in streams], "refresh_ms": refreshes}
 
 
-def metrics(servers: list[Server], program: pathlib.Path, scale: float, seed: int) -> dict[str, object]:
+def metrics(servers: list[Server], program: pathlib.Path, scale: float, seed: int) -> dict[str, Any]:
     """All of it on one system; the servers are connections to it, one for each stream."""
     refresh = Refresh(program, servers[0].url, scale)
     try:
@@ -143,5 +147,5 @@ def metrics(servers: list[Server], program: pathlib.Path, scale: float, seed: in
     except Failed as error:
         print(f"metrics: {error}", file=sys.stderr)
         return {"problem": str(error)}
-    both = composite(float(first["power_at_size"]), float(second["throughput_at_size"]))  # type: ignore[arg-type]
+    both = composite(first["power_at_size"], second["throughput_at_size"])
     return {"qphh_at_size": both, "audited": False, "seed": seed, "streams": len(servers), "power": first, "throughput": second}

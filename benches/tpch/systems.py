@@ -88,16 +88,14 @@ class Library(System):
         self.said = self.ask("version")
 
     def ask(self, method: str, *arguments: object, seconds_max: float | None = None) -> object:
-        if not self.process.is_alive():
-            raise Lost(f"{self.name} has ended")
-        self.pipe.send((method, arguments))
-        if not self.pipe.poll(seconds_max):
-            self.process.kill()
-            raise Lost(f"no answer after {seconds_max:.0f} s")
         try:
+            self.pipe.send((method, arguments))
+            if not self.pipe.poll(seconds_max):
+                self.process.kill()
+                raise Lost(f"no answer after {seconds_max:.0f} s")
             well, result = self.pipe.recv()
-        except (EOFError, ConnectionError):
-            raise Lost(f"{self.name} ended; was there too little memory?") from None
+        except (EOFError, OSError):
+            raise Lost(f"{self.name} has ended; was there too little memory?") from None
         if not well:
             raise Failed(str(result))
         return result
@@ -252,4 +250,3 @@ class Postgres(Server):
         if self.sampler:
             self.sampler.stop()
         super().close()
-

@@ -2,16 +2,14 @@ import unittest
 from datetime import date
 from decimal import Decimal
 
-from .compare import canonical, difference, difference_from_reference, fnv1a, reference
+from .compare import Row, canonical, difference, difference_from_reference, fnv1a, reference
 from .texts import NUMBERS
 
 
 class Canonical(unittest.TestCase):
     def test_cells(self) -> None:
         cells = [None, "a  ", Decimal("1.50"), Decimal("0E-20"), Decimal("1E+2"), 3, 0.25, date(1995, 1, 2), b"x ", "-0.00", "a.0"]
-        self.assertEqual(
-            [canonical(cell) for cell in cells], ["\\N", "a", "1.5", "0", "100", "3", "0.25", "1995-01-02", "x", "0", "a.0"]
-        )
+        self.assertEqual([canonical(cell) for cell in cells], ["\\N", "a", "1.5", "0", "100", "3", "0.25", "1995-01-02", "x", "0", "a.0"])
 
 
 class Difference(unittest.TestCase):
@@ -35,7 +33,7 @@ class Difference(unittest.TestCase):
 
     def test_which_of_the_rows_that_tie_at_the_limit_come_is_open(self) -> None:
         # Q10: twenty rows by the third column, descending
-        head = [("c", "n", str(100 - at)) for at in range(19)]
+        head: list[Row] = [("c", "n", str(100 - at)) for at in range(19)]
         ours, theirs = head + [("x", "n", "1")], head + [("y", "n", "1")]
         self.assertIsNone(difference(10, ours, theirs))
         self.assertIsNotNone(difference(10, head + [("x", "n", "2")], theirs))

@@ -13,7 +13,8 @@ class Fake(System):
 
     def __init__(self, name: str, rows: list[Row], milliseconds: float) -> None:
         super().__init__(name, name)
-        self.rows, self.milliseconds, self.log = rows, milliseconds, []
+        self.rows, self.milliseconds = rows, milliseconds
+        self.log: list[str] = []
 
     def version(self) -> str:
         return "1"
@@ -58,7 +59,7 @@ class Measure(unittest.TestCase):
 
 def record(**times: list[float | None]) -> dict[str, Any]:
     def system(name: str, values: list[float | None]) -> dict[str, Any]:
-        queries = [
+        queries: list[dict[str, Any]] = [
             {"query": n, "first_ms": v, "median_ms": v, "times_ms": [], "rows": 1, "answer": "right" if v else "failed"}
             for n, v in enumerate(values, 1)
         ]
