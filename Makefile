@@ -23,7 +23,7 @@ BUILD := --release --workspace $(LOCKED)
 BIN := $(CARGO_TARGET_DIR)/release/quire
 TIMED := scripts/timed.sh
 
-.PHONY: help setup setup-tests checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-commits bench-pgbench clean
+.PHONY: help setup setup-tests checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-tpch-tests bench-commits bench-pgbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -79,8 +79,11 @@ chaos: setup build ## kill nodes under load for QUIRE_CHAOS_SECONDS=600
 bench: setup release ## TPC-H beside DuckDB and DataFusion on the same files, then commits at 1, 8 and 64 clients
 	@scripts/bench.sh $(BIN) tpch commits
 
-bench-tpch: setup release ## only TPC-H, at SCALE=
-	@scripts/bench.sh $(BIN) tpch
+bench-tpch: setup-tests release ## TPC-H (SCALE=1) in turn on Quire, DuckDB, DataFusion and PostgreSQL; options and how to read it: docs/benchmarks/README.md
+	@scripts/bench-tpch.sh $(BIN)
+
+bench-tpch-tests: ## tests of its parts, in a second
+	@PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -b -s benches/tpch -t benches
 
 bench-commits: setup release ## only commits
 	@scripts/bench.sh $(BIN) commits

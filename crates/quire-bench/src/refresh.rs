@@ -46,9 +46,21 @@ pub struct RefreshArgs {
     /// RF1 and RF2 in one transaction: the number of orders is then the same in every snapshot
     #[arg(long)]
     one_transaction: bool,
+    /// Only this one of the two: a power test has its queries between them
+    #[arg(long, value_enum, conflicts_with = "one_transaction")]
+    only: Option<Function>,
     /// Write the measurement here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// A refresh function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Function {
+    /// New orders
+    Rf1,
+    /// Old orders go
+    Rf2,
 }
 
 pub(crate) async fn refresh(args: RefreshArgs) -> anyhow::Result<ExitCode> {
@@ -61,7 +73,7 @@ pub(crate) async fn refresh(args: RefreshArgs) -> anyhow::Result<ExitCode> {
 
     let mut sets = vec![];
     for number in args.sets.numbers() {
-        let set = refresh_set(&client, scale, number, args.one_transaction).await;
+        let set = refresh_set(&client, scale, number, &args).await;
         let set = set.with_context(|| format!("refresh set {number}"))?;
         eprintln!("{}", line(&set));
         sets.push(set);
@@ -110,13 +122,13 @@ struct Rows {
     lines: u64,
 }
 
-async fn refresh_set(client: &Client, scale: f64, number: u16, one_transaction: bool) -> anyhow::Result<SetRecord> {
+async fn refresh_set(client: &Client, scale: f64, number: u16, args: &RefreshArgs) -> anyhow::Result<SetRecord> {
     let set = RefreshSet::new(scale, number);
     let (mut new_orders, old_keys) = (set.new_orders(), set.old_keys());
     let mut record = SetRecord { set: number, ..SetRecord::default() };
     // there are as many new orders as old ones, so the pieces of the one are those of the other
     let pieces = || old_keys.chunks(TRANSACTION_ORDERS);
-    if one_transaction {
+    if args.one_transaction {
         for old in pieces() {
             let new: Vec<NewOrder> = new_orders.by_ref().take(old.len()).collect();
             let mut statements = inserts(&new);
@@ -126,14 +138,18 @@ async fn refresh_set(client: &Client, scale: f64, number: u16, one_transaction: 
         }
         return Ok(record);
     }
-    for old in pieces() {
-        let new: Vec<NewOrder> = new_orders.by_ref().take(old.len()).collect();
-        let ms = transact(client, &inserts(&new), &mut record).await.context("RF1")?;
-        *record.rf1_ms.get_or_insert(0.0) += ms;
+    if args.only != Some(Function::Rf2) {
+        for old in pieces() {
+            let new: Vec<NewOrder> = new_orders.by_ref().take(old.len()).collect();
+            let ms = transact(client, &inserts(&new), &mut record).await.context("RF1")?;
+            *record.rf1_ms.get_or_insert(0.0) += ms;
+        }
     }
-    for old in pieces() {
-        let ms = transact(client, &deletes(old), &mut record).await.context("RF2")?;
-        *record.rf2_ms.get_or_insert(0.0) += ms;
+    if args.only != Some(Function::Rf1) {
+        for old in pieces() {
+            let ms = transact(client, &deletes(old), &mut record).await.context("RF2")?;
+            *record.rf2_ms.get_or_insert(0.0) += ms;
+        }
     }
     Ok(record)
 }
