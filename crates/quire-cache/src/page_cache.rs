@@ -120,6 +120,13 @@ impl PageCache {
         Ok(PageCache { inner: Arc::new(inner) })
     }
 
+    /// Changes how many decoded bytes are kept in memory; what is too much goes, but not while somebody reads it.
+    pub fn resize_memory(&self, bytes: usize) {
+        if let Err(error) = self.inner.memory.resize(bytes) {
+            tracing::warn!(%error, bytes, "the page cache keeps its size");
+        }
+    }
+
     /// The decoded page, if it is in memory. Takes under a microsecond and never waits.
     pub fn decoded_if_resident(&self, page: &PageId) -> Option<ArrayRef> {
         let entry = self.inner.memory.get(page)?;

@@ -20,11 +20,11 @@ pub struct EngineOptions {
     pub storage: Vec<String>,
     /// Where encoded pages are kept; `None` for no disk tier.
     pub cache_dir: Option<PathBuf>,
-    /// Decoded pages kept in memory, bytes.
+    /// Decoded pages kept in memory at most, bytes; they are part of the memory limit, and give way to queries.
     pub cache_memory_bytes: u64,
     /// Encoded pages kept on disk, bytes.
     pub cache_disk_bytes: u64,
-    /// Memory that all queries together may use, bytes; more spills or fails with 53200.
+    /// Memory for decoded pages and all queries together, bytes; what needs more spills or fails with 53200.
     pub memory_limit_bytes: u64,
     /// Worker threads that one query spreads over; normally the number of cores.
     pub target_partitions: usize,

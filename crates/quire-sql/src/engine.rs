@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::catalog::SchemaProvider;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -11,6 +11,7 @@ use quire_cache::{CacheOptions, PageCache};
 use quire_client::StorageClient;
 use quire_optimizer::OptimizerOptions;
 
+use crate::budget::Budget;
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions::Own;
@@ -50,9 +51,10 @@ impl Engine {
         };
         let cache = PageCache::open(cache, Arc::new(client.clone())).await;
         let cache = cache.map_err(|e| SqlError::new("58030", format!("cannot open the page cache: {e}")))?;
-        let source = Arc::new(PageColumns::new(cache, client.clone()));
+        let source = Arc::new(PageColumns::new(cache.clone(), client.clone()));
+        let budget = Budget::new(options.memory_limit_bytes as usize, options.cache_memory_bytes as usize, cache);
         let consumers_shown = std::num::NonZeroUsize::new(5).expect("five is not zero");
-        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes as usize), consumers_shown);
+        let pool = TrackConsumersPool::new(budget, consumers_shown);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(datafusion_error)?;
         let functions = Own::new();
         let (template, system) = template(&options, &runtime, &source, &functions)?;

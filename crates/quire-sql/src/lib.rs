@@ -33,6 +33,7 @@ pub use parse::Parsed;
 mod aggregate_syntax;
 mod apply;
 mod bind;
+mod budget;
 mod cursor;
 mod explain;
 mod function_syntax;

@@ -158,10 +158,10 @@ pub(crate) struct Compute {
 /// What a compute node may use.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct ComputeMemory {
-    /// Decoded pages kept in memory
-    #[arg(long, env = "QUIRE_CACHE_MEMORY", value_name = "SIZE", default_value = "4GiB")]
-    pub(crate) cache_memory: ByteSize,
-    /// Memory that all queries together may use; beyond it they spill, or fail with 53200
+    /// Decoded pages kept in memory at most; by default as much of the memory limit as queries leave
+    #[arg(long, env = "QUIRE_CACHE_MEMORY", value_name = "SIZE")]
+    pub(crate) cache_memory: Option<ByteSize>,
+    /// Memory for decoded pages and all queries together; queries that need more spill, or fail with 53200
     #[arg(long, env = "QUIRE_MEMORY_LIMIT", value_name = "SIZE", default_value = "8GiB")]
     pub(crate) memory_limit: ByteSize,
     /// Connections at once; more get 53300

@@ -56,7 +56,7 @@ pub(crate) async fn start(
     let options = EngineOptions {
         storage,
         cache_dir,
-        cache_memory_bytes: memory.cache_memory.as_u64(),
+        cache_memory_bytes: memory.cache_memory.unwrap_or(memory.memory_limit).as_u64(),
         cache_disk_bytes,
         memory_limit_bytes: memory.memory_limit.as_u64(),
         target_partitions: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
