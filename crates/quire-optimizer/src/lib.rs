@@ -4,6 +4,10 @@
 //! ([`OptimizerOptions`]; `SET quire.join_reordering = off`), and none may change an answer.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
+use datafusion::optimizer::OptimizerRule;
+
 mod options;
 pub use options::OptimizerOptions;
 
@@ -13,5 +17,20 @@ pub use statistics::TableStatistics;
 mod estimate;
 pub use estimate::{ColumnEstimate, Estimate, Estimator};
 
+mod join_order;
+pub use join_order::JoinOrder;
+
 mod shared_subplans;
 pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
+
+/// DataFusion's rules and ours, each of ours where it finds the plan in the form that it expects.
+pub fn optimizer_rules(
+    defaults: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    tables: Arc<dyn TableStatistics>,
+) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = defaults;
+    // Filters are where they cut most then, and no projections for pruned columns are between the joins yet.
+    let after_filters = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |position| position + 1);
+    rules.insert(after_filters, Arc::new(JoinOrder::new(tables)));
+    rules
+}
