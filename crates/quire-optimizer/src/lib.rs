@@ -12,3 +12,39 @@ pub use statistics::TableStatistics;
 
 mod estimate;
 pub use estimate::{ColumnEstimate, Estimate, Estimator};
+
+mod magic_set;
+mod rule;
+mod semi_join;
+mod shape;
+#[cfg(test)]
+mod subquery_tests;
+
+use std::sync::Arc;
+
+use datafusion::optimizer::OptimizerRule;
+
+/// DataFusion's rules with ours among them.
+///
+/// Ours follow the rule that pushes filters down: then a relation's filters stand at the relation, which the estimates need. What
+/// ours leave of columns that nobody reads is removed by the rules after them.
+pub fn optimizer_rules(
+    defaults: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    tables: Arc<dyn TableStatistics>,
+) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let own = own_rules(&tables);
+    let mut rules = Vec::with_capacity(defaults.len() + own.len());
+    for rule in defaults {
+        let ours_follow = rule.name() == "push_down_filter";
+        rules.push(rule);
+        if ours_follow {
+            rules.extend(own.iter().cloned());
+        }
+    }
+    rules
+}
+
+/// Our rules in their order: a join that has sunk is one relation less to restrict, and a set that restricts is one more to order.
+fn own_rules(tables: &Arc<dyn TableStatistics>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![Arc::new(semi_join::SemiJoinPushdown::new(tables.clone())), Arc::new(magic_set::MagicSet::new(tables.clone()))]
+}
