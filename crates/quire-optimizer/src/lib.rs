@@ -20,17 +20,42 @@ pub use estimate::{ColumnEstimate, Estimate, Estimator};
 mod join_order;
 pub use join_order::JoinOrder;
 
+mod magic_set;
+mod rule;
+mod semi_join;
+mod shape;
+
 mod shared_subplans;
 pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
 
-/// DataFusion's rules and ours, each of ours where it finds the plan in the form that it expects.
+#[cfg(test)]
+mod subquery_tests;
+
+/// DataFusion's rules with ours among them.
+///
+/// Ours follow the rule that pushes filters down: then a relation's filters stand at the relation, which the estimates need, and no
+/// projections for pruned columns are between the joins yet. What ours leave of columns that nobody reads is removed by the rules after them.
 pub fn optimizer_rules(
     defaults: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
     tables: Arc<dyn TableStatistics>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = defaults;
-    // Filters are where they cut most then, and no projections for pruned columns are between the joins yet.
-    let after_filters = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |position| position + 1);
-    rules.insert(after_filters, Arc::new(JoinOrder::new(tables)));
+    let own = own_rules(&tables);
+    let mut rules = Vec::with_capacity(defaults.len() + own.len());
+    for rule in defaults {
+        let ours_follow = rule.name() == "push_down_filter";
+        rules.push(rule);
+        if ours_follow {
+            rules.extend(own.iter().cloned());
+        }
+    }
     rules
+}
+
+/// Our rules in their order: a join that has sunk is one relation less to restrict, and a set that restricts is one more to order.
+fn own_rules(tables: &Arc<dyn TableStatistics>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(semi_join::SemiJoinPushdown::new(tables.clone())),
+        Arc::new(magic_set::MagicSet::new(tables.clone())),
+        Arc::new(JoinOrder::new(tables.clone())),
+    ]
 }
