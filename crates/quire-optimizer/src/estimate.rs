@@ -79,6 +79,12 @@ impl ColumnEstimate {
 }
 
 impl Estimate {
+    /// Of a whole table.
+    pub fn of_table(statistics: &Statistics) -> Estimate {
+        let columns = statistics.column_statistics.len();
+        from_statistics(statistics, columns).checked(columns)
+    }
+
     fn unknown(rows: f64, columns: usize) -> Estimate {
         Estimate { rows, columns: vec![ColumnEstimate::unknown(rows); columns] }
     }
@@ -100,6 +106,11 @@ impl Estimate {
         }
         self
     }
+}
+
+/// The share of rows, 0 to 1, for which `predicate` (over `schema`, of which `input` tells) is true.
+pub fn selectivity(predicate: &Expr, schema: &DFSchema, input: &Estimate) -> f64 {
+    predicate::conjunction(&split_conjunction(predicate), schema, input).selectivity
 }
 
 /// Estimates plans from table statistics.
@@ -159,11 +170,6 @@ impl Estimator {
             }
         };
         estimate.checked(plan.schema().fields().len())
-    }
-
-    /// The share of rows, 0 to 1, for which `predicate` (over `schema`, of which `input` tells) is true.
-    pub fn selectivity(&self, predicate: &Expr, schema: &DFSchema, input: &Estimate) -> f64 {
-        predicate::conjunction(&split_conjunction(predicate), schema, input).selectivity
     }
 
     /// `input` where all `predicates` hold.

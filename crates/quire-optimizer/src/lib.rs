@@ -15,7 +15,7 @@ mod statistics;
 pub use statistics::TableStatistics;
 
 mod estimate;
-pub use estimate::{ColumnEstimate, Estimate, Estimator};
+pub use estimate::{ColumnEstimate, Estimate, Estimator, selectivity};
 
 mod join_order;
 pub use join_order::JoinOrder;

@@ -5,6 +5,7 @@ use datafusion::catalog::SchemaProvider;
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use parking_lot::RwLock;
 use quire_cache::{CacheOptions, PageCache};
@@ -19,6 +20,7 @@ use crate::operators::PgOperators;
 use crate::scan_exec::same_scan;
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
+use crate::table::Manifests;
 use crate::turns::Turns;
 use crate::{EngineOptions, Session, SessionOptions, SqlError};
 
@@ -137,6 +139,7 @@ fn template(
         .with_config(config(options))
         .with_runtime_env(runtime.clone())
         .with_default_features()
+        .with_optimizer_rules(quire_optimizer::optimizer_rules(Optimizer::new().rules, Arc::new(Manifests)))
         .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan)))
         .with_catalog_list(Arc::new(Databases(database.clone())));
     // Ours are asked first.

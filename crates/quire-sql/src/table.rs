@@ -6,16 +6,18 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::DefaultTableSource;
 use datafusion::common::{Constraint, Constraints, DFSchema, Result, Statistics};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_plan::ExecutionPlan;
+use quire_optimizer::{Estimate, TableStatistics};
 use quire_scan::{OwnRows, ScanSpec, row_id_field};
 use quire_types::{ColumnId, Lsn, TableDef, TableView};
 
 use crate::reads::ReadsOf;
-use crate::scan_exec::ScanExec;
+use crate::scan_exec::{Expected, ScanExec};
 use crate::source::PageColumns;
 
 /// One table at one snapshot.
@@ -71,6 +73,17 @@ impl fmt::Debug for QuireTable {
     }
 }
 
+/// Tells rules what the manifests know.
+#[derive(Debug)]
+pub(crate) struct Manifests;
+
+impl TableStatistics for Manifests {
+    fn of(&self, table: &dyn TableSource) -> Option<Arc<Statistics>> {
+        let table = table.downcast_ref::<DefaultTableSource>()?;
+        table.table_provider.downcast_ref::<QuireTable>().map(QuireTable::statistics)
+    }
+}
+
 #[async_trait]
 impl TableProvider for QuireTable {
     fn schema(&self) -> SchemaRef {
@@ -111,8 +124,12 @@ impl TableProvider for QuireTable {
             Box::pin(self.note_reads(reads, state, filters, &delta)).await?;
         }
         let schema = DFSchema::try_from(self.schema.clone())?;
+        let mut expected = Expected { table: self.statistics(), selectivity: 1.0 };
         let filters = match conjunction(filters.to_vec()) {
-            Some(filter) => split_conjunction(&state.create_physical_expr(filter, &schema)?).into_iter().cloned().collect(),
+            Some(filter) => {
+                expected.selectivity = quire_optimizer::selectivity(&filter, &schema, &Estimate::of_table(&expected.table));
+                split_conjunction(&state.create_physical_expr(filter, &schema)?).into_iter().cloned().collect()
+            }
             None => vec![],
         };
         let spec = ScanSpec {
@@ -126,6 +143,6 @@ impl TableProvider for QuireTable {
             batch_rows: state.config().batch_size(),
             limit,
         };
-        Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions())?))
+        Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions(), expected)?))
     }
 }

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
 
 use super::cluster::{Cluster, ColumnId, Leaf, Mask, Predicate, Semi, Tree};
 use crate::estimate::{ROWS_MAX, column_of, contained, different_keys, not_contained};
-use crate::{Estimate, Estimator};
+use crate::{Estimate, Estimator, selectivity};
 
 /// A join costs 1 for each row that it gives (C_out, Cluet and Moerkotte 1995), and a little for each that it reads: a row of the side
 /// that is hashed costs more than one that is looked up.
@@ -69,7 +69,7 @@ impl Graph {
             1.0 / distinct(&pair.left).max(distinct(&pair.right)).max(1.0)
         });
         let pairs = pairs.collect();
-        let predicates = cluster.predicates.iter().map(|p| predicate_share(p, &cluster, &leaves, estimator)).collect();
+        let predicates = cluster.predicates.iter().map(|p| predicate_share(p, &cluster, &leaves)).collect();
         let corrections = corrections(&classes, &leaves);
         let neighbors = neighbors(&cluster, &classes);
         Ok(Graph { cluster, classes, neighbors, rows, semis, pairs, predicates, corrections })
@@ -339,7 +339,7 @@ fn semi_share(semi: &Semi, cluster: &Cluster, leaves: &[Estimate], estimator: &E
     let keys: Vec<(f64, f64)> = keys.collect();
     let filter = match &semi.filter {
         // Its columns are of both sides: nothing is looked up, shapes alone are weighed.
-        Some(filter) => estimator.selectivity(filter, &DFSchema::empty(), &Estimate { rows: right.rows, columns: vec![] }),
+        Some(filter) => selectivity(filter, &DFSchema::empty(), &Estimate { rows: right.rows, columns: vec![] }),
         None => 1.0,
     };
     let found = contained(&keys, right.rows, filter);
@@ -351,7 +351,7 @@ fn semi_share(semi: &Semi, cluster: &Cluster, leaves: &[Estimate], estimator: &E
 }
 
 /// The share of a product of leaves for which a predicate holds.
-fn predicate_share(predicate: &Predicate, cluster: &Cluster, leaves: &[Estimate], estimator: &Estimator) -> f64 {
+fn predicate_share(predicate: &Predicate, cluster: &Cluster, leaves: &[Estimate]) -> f64 {
     let mut schema = DFSchema::empty();
     let mut input = Estimate { rows: 1.0, columns: vec![] };
     for leaf in bits(predicate.needs) {
@@ -360,5 +360,5 @@ fn predicate_share(predicate: &Predicate, cluster: &Cluster, leaves: &[Estimate]
         input.rows = (input.rows * leaves[leaf].rows.max(1.0)).min(ROWS_MAX);
         input.columns.extend(leaves[leaf].columns.iter().cloned());
     }
-    estimator.selectivity(&predicate.expr, &schema, &input)
+    selectivity(&predicate.expr, &schema, &input)
 }
