@@ -87,6 +87,7 @@ files! {
     sequences,
     settings,
     temp_tables,
+    transaction_time,
     transactions,
     types_boolean,
     types_bytea,
