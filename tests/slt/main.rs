@@ -78,6 +78,7 @@ files! {
     psql_commands,
     returning,
     savepoints,
+    schema_functions,
     schemas,
     select_aggregates,
     select_basics,
