@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ pub(crate) struct Scope {
     pub(crate) own: Arc<BTreeMap<TableId, OwnRows>>,
     /// The transaction.
     pub(crate) txn_id: TxnId,
+    /// When it began, in microseconds since 1970.
+    pub(crate) began: i64,
     /// Where to say what is read, when that is certified.
     pub(crate) reads: Option<Arc<Reads>>,
 }
@@ -52,6 +55,8 @@ impl Scope {
 /// Where a session keeps its current scope; the providers below look here.
 pub(crate) struct ScopeCell {
     scope: RwLock<Scope>,
+    /// When the statement under way began, in microseconds since 1970.
+    statement_began: AtomicI64,
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
@@ -71,8 +76,9 @@ pub(crate) struct ScopeCell {
 impl ScopeCell {
     pub(crate) fn new(source: Arc<PageColumns>) -> ScopeCell {
         let view = Arc::new(View::default());
-        let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default(), txn_id: TxnId(0), reads: None };
+        let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default(), txn_id: TxnId(0), began: now(), reads: None };
         ScopeCell {
+            statement_began: AtomicI64::new(scope.began),
             scope: RwLock::new(scope),
             source,
             state: RwLock::default(),
@@ -123,6 +129,19 @@ impl ScopeCell {
 
     pub(crate) fn get(&self) -> Scope {
         self.scope.read().clone()
+    }
+
+    /// A statement begins.
+    pub(crate) fn begin_statement(&self) {
+        self.statement_began.store(now(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn statement_began(&self) -> i64 {
+        self.statement_began.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn transaction_began(&self) -> i64 {
+        self.scope.read().began
     }
 
     /// Views are planned with the session's own state.
@@ -187,6 +206,10 @@ impl ScopeCell {
         let plan = Box::pin(state.statement_to_plan(statement)).await?;
         Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
     }
+}
+
+fn now() -> i64 {
+    quire_kit::clock::wall().as_micros() as i64
 }
 
 impl fmt::Debug for ScopeCell {

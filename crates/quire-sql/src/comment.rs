@@ -1,7 +1,7 @@
 //! COMMENT ON.
 
 use datafusion::sql::sqlparser::ast::{CommentObject, Ident, ObjectName, ObjectNamePart};
-use quire_types::{CatalogChange, ColumnId, CommentTarget};
+use quire_types::{CatalogChange, ColumnId, CommentTarget, DEFAULT_SCHEMA};
 
 use crate::catalog::DATABASE;
 use crate::names::{Relation, Resolver, fold, not_a, split};
@@ -31,8 +31,13 @@ impl Session {
             other => target(&other, name, &self.resolver(transaction, &path))?,
         };
         // An empty text is none.
-        let text = text.filter(|text| !text.is_empty()).map(Into::into);
-        transaction.change("COMMENT", CatalogChange::SetComment { target, text })?;
+        let text = text.filter(|text| !text.is_empty());
+        let text = match &target {
+            // There is one from the beginning, which this one hides.
+            CommentTarget::Schema(id) if *id == DEFAULT_SCHEMA.0 => Some(text.unwrap_or_default()),
+            _ => text,
+        };
+        transaction.change("COMMENT", CatalogChange::SetComment { target, text: text.map(Into::into) })?;
         Ok(done)
     }
 }

@@ -103,6 +103,7 @@ impl Engine {
         cell.set_state(context.state_weak_ref());
         crate::system::register(&database, cell, &context)?;
         crate::txn_functions::register(&context, cell, &self.client);
+        crate::functions::register_moments(&context, cell);
         Ok(context)
     }
 }

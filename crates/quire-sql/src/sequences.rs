@@ -115,7 +115,7 @@ impl Sequences {
             };
             let wanted = size.max(sequence.cache.unsigned_abs()).max(count.saturating_sub(left));
             let Some((first, taken, to)) = sequence.take(wanted) else { return Err(exhausted(&sequence)) };
-            let mut transaction = Transaction::begin(view, Isolation::ReadCommitted, false);
+            let mut transaction = Transaction::begin(view, Isolation::ReadCommitted, false, 0);
             transaction.change("nextval()", CatalogChange::MoveSequence { id: sequence.id, from: sequence.position, to })?;
             match self.client.commit(transaction.into_commit()?).await.map_err(client_error)? {
                 Outcome::Committed(_) => {
@@ -168,7 +168,7 @@ impl Sequences {
             };
             check_settable(&old, position.last)?;
             let sequence = SequenceDef { position, epoch: old.epoch + 1, ..old.as_ref().clone() };
-            let mut transaction = Transaction::begin(view, Isolation::ReadCommitted, false);
+            let mut transaction = Transaction::begin(view, Isolation::ReadCommitted, false, 0);
             transaction.change("setval()", CatalogChange::ReplaceSequence { sequence, from: old.position })?;
             match self.client.commit(transaction.into_commit()?).await.map_err(client_error)? {
                 Outcome::Committed(_) => {

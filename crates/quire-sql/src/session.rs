@@ -286,6 +286,7 @@ impl Session {
 
     /// What functions of the statement before changed takes effect; what they changed for its transaction alone ends.
     fn begin_statement(&mut self) {
+        self.cell.begin_statement();
         if matches!(self.block, Block::None) {
             self.settings.lock().end_local();
             self.cell.locks.lock().forget();
@@ -542,7 +543,7 @@ impl Session {
     fn new_transaction(&self, view: Arc<View>) -> Transaction {
         let isolation = isolation_of(&self.settings.lock().get("default_transaction_isolation").unwrap_or_default());
         let read_only = self.settings.lock().get("default_transaction_read_only").is_ok_and(|v| v == "on");
-        Transaction::begin(view, isolation, read_only).with_temp(&self.temp)
+        Transaction::begin(view, isolation, read_only, self.cell.statement_began()).with_temp(&self.temp)
     }
 
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {

@@ -41,6 +41,8 @@ pub(crate) struct Transaction {
     pub(crate) read_only: bool,
     /// It has run a statement: its modes stand, and so does its snapshot, if it has one for all of them.
     pub(crate) queried: bool,
+    /// When it began, in microseconds since 1970: what now() says in it.
+    began: i64,
     view: Arc<View>,
     catalog: Arc<Catalog>,
     changes: Vec<CatalogChange>,
@@ -77,12 +79,14 @@ pub(crate) struct PendingWrite {
 }
 
 impl Transaction {
-    pub(crate) fn begin(view: Arc<View>, isolation: Isolation, read_only: bool) -> Transaction {
+    /// `began` is when, in microseconds since 1970.
+    pub(crate) fn begin(view: Arc<View>, isolation: Isolation, read_only: bool, began: i64) -> Transaction {
         Transaction {
             id: TxnId(quire_kit::random::u128()),
             isolation,
             read_only,
             queried: false,
+            began,
             catalog: view.catalog.clone(),
             view,
             changes: vec![],
@@ -181,7 +185,14 @@ impl Transaction {
     /// What the next statement sees.
     pub(crate) fn scope(&self) -> Scope {
         let own = self.writes.iter().map(|(table, write)| (*table, write.own_rows())).collect();
-        Scope { view: self.view.clone(), catalog: self.catalog.clone(), own: Arc::new(own), txn_id: self.id, reads: self.certified_reads() }
+        Scope {
+            view: self.view.clone(),
+            catalog: self.catalog.clone(),
+            own: Arc::new(own),
+            txn_id: self.id,
+            began: self.began,
+            reads: self.certified_reads(),
+        }
     }
 
     /// Where to say what is read; `None` when that is not certified. A transaction that writes nothing is serializable by its snapshot.

@@ -26,6 +26,7 @@ mod forms;
 
 mod calendar;
 mod clock;
+pub(crate) use clock::register as register_moments;
 mod datetime;
 mod extract;
 mod series;

@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, AsArray, StringArray};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
-use quire_types::{Catalog, CommentTarget};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use quire_types::{Catalog, CommentTarget, DEFAULT_SCHEMA};
 
 use super::oids::{constraint_oid, index_oid};
 use super::rows::{Row, count, oid, text};
@@ -56,7 +58,8 @@ fn placed(catalog: &Catalog) -> impl Iterator<Item = (Place, &Arc<str>)> {
 
 /// `pg_description`, beside its fixed rows.
 pub(super) fn descriptions(catalog: &Catalog) -> Vec<Row> {
-    let rows = placed(catalog).filter(|((class, ..), _)| *class != PG_DATABASE).map(|((class, object, column), comment)| {
+    let said = placed(catalog).filter(|((class, ..), comment)| *class != PG_DATABASE && !comment.is_empty());
+    let rows = said.map(|((class, object, column), comment)| {
         Row::from([
             ("objoid", oid(object)),
             ("classoid", oid(class)),
@@ -65,6 +68,16 @@ pub(super) fn descriptions(catalog: &Catalog) -> Vec<Row> {
         ])
     });
     rows.collect()
+}
+
+/// Its fixed rows, but for the one on the schema `public` once something else was said about that.
+pub(super) fn fixed_descriptions(catalog: &Catalog, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let number = |name: &str| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let said = catalog.comments.contains_key(&CommentTarget::Schema(DEFAULT_SCHEMA.0));
+    let (true, Some(objects), Some(classes)) = (said, number("objoid"), number("classoid")) else { return Ok(rows.clone()) };
+    let public = (PG_NAMESPACE, i64::from(DEFAULT_SCHEMA.0.0));
+    let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some((classes.value(row), objects.value(row)) != public)).collect();
+    filter_record_batch(&rows, &kept)
 }
 
 /// `pg_shdescription`: on what all databases share, which is the databases.
@@ -128,7 +141,8 @@ pub(super) fn of_object(cell: &ScopeCell, args: &[ArrayRef], rows: usize) -> Res
     let (classes, own) = (classes(args, 1, rows)?, own_texts(&scope.catalog));
     let texts = objects.iter().zip(classes).map(|(object, class)| {
         let object = object?;
-        find(&own, class, object, 0).or_else(|| find(fixed_texts(), class, object, 0))
+        let found = find(&own, class, object, 0).or_else(|| find(fixed_texts(), class, object, 0));
+        found.filter(|text| !text.is_empty())
     });
     Ok(Arc::new(texts.collect::<StringArray>()))
 }

@@ -15,6 +15,7 @@ use super::{OWNER, Seen, comments, constraints, deparse, fixed, procs, relations
 use crate::catalog::ScopeCell;
 use crate::engine::SUPERUSER;
 use crate::session_functions::{Body, argument, flag, register_all, repeat, text_of, truths, wrong_argument};
+use crate::temp::TEMP_SCHEMA;
 use crate::{SqlError, regtypes};
 
 pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
@@ -61,8 +62,17 @@ pub(super) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
             Ok(Arc::new(Int64Array::from(vec![sizes::database_bytes(&scope.catalog, &scope.view); n])))
         }),
         ("pg_indexes_size", DataType::Int64, |_, _, n| Ok(Arc::new(Int64Array::from(vec![0; n])))),
-        ("pg_my_temp_schema", DataType::Int64, |_, _, n| Ok(Arc::new(Int64Array::from(vec![0; n])))),
-        ("pg_is_other_temp_schema", DataType::Boolean, |_, _, n| Ok(truths(vec![false; n]))),
+        ("pg_my_temp_schema", DataType::Int64, |cell, _, n| {
+            let schema = cell.get().catalog.schemas.get(&TEMP_SCHEMA).map_or(0, |schema| i64::from(schema.id.0));
+            Ok(Arc::new(Int64Array::from(vec![schema; n])))
+        }),
+        ("pg_is_other_temp_schema", DataType::Boolean, |_, args, _| {
+            // Those of other sessions are not to be seen here.
+            let schemas = argument(args, 0)?;
+            let nulls = schemas.logical_nulls();
+            let known = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+            Ok(Arc::new((0..schemas.len()).map(|row| known(row).then_some(false)).collect::<BooleanArray>()))
+        }),
         ("row_security_active", DataType::Boolean, |_, _, n| Ok(truths(vec![false; n]))),
         ("quire_ordinals", numbers, |_, args, _| ordinals(argument(args, 0)?, 1)),
         ("quire_expanded", expanded_type(), |_, args, _| expanded(argument(args, 0)?)),

@@ -112,7 +112,11 @@ impl SchemaProvider for SystemSchema {
         let Some(relation) = relations::find(self.schema, name) else { return Ok(None) };
         let schema = relation.arrow();
         let mut batches = vec![];
-        batches.extend(fixed::batch(relation)?);
+        let known = match (name, fixed::batch(relation)?) {
+            ("pg_description", Some(rows)) => Some(comments::fixed_descriptions(&self.cell.get().catalog, rows)?),
+            (_, rows) => rows,
+        };
+        batches.extend(known);
         batches.extend(system_batch(relation)?);
         batches.push(rows::batch(relation, &schema, &self.rows(name))?);
         Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?)))
