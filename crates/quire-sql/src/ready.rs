@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, new_null_array};
+use arrow::array::{Array, ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -62,6 +62,8 @@ enum Place {
     /// A parameter, from 0.
     Parameter(usize),
     Constant(ArrayRef),
+    /// When the transaction began.
+    Began,
     /// Something to compute, as of when the statement runs.
     Call(Expr),
 }
@@ -138,6 +140,7 @@ impl Ready {
         }
         let places = row.iter().zip(&targets).map(|(expr, &target)| match expr {
             _ if is_default(expr) => None,
+            Expr::Function(_) if is_now(expr) => Some(Place::Began),
             Expr::Function(_) => Some(Place::Call(expr.clone())),
             Expr::Value(value) if value.value == Value::Null => Some(Place::Constant(new_null_array(&table.columns[target].ty.arrow(), 1))),
             expr => Place::of(expr, table.columns[target].ty, parameters),
@@ -184,7 +187,7 @@ impl Rows {
                 let value = match place {
                     Place::Parameter(n) => fitted(parameters.get(*n)?, field)?,
                     Place::Constant(value) => value.clone(),
-                    Place::Call(_) => return None,
+                    Place::Began | Place::Call(_) => return None,
                 };
                 value.is_valid(0).then_some(value)
             });
@@ -244,6 +247,12 @@ fn fitted(value: &ParamValue, field: &Field) -> Option<ArrayRef> {
     // Digits that the column has not are rounded away: then it is none of its values.
     let exact = !matches!(value.data_type(), DataType::Decimal128(..)) || cast(&fitted, value.data_type())?.to_data() == value.to_data();
     exact.then_some(fitted)
+}
+
+/// now() in its spellings: what an application's table most often has as a default.
+fn is_now(expr: &Expr) -> bool {
+    let text = expr.to_string();
+    ["now()", "current_timestamp", "transaction_timestamp()"].iter().any(|name| text.eq_ignore_ascii_case(name))
 }
 
 fn parameter(expr: &Expr) -> Option<usize> {
@@ -387,6 +396,10 @@ impl Session {
                     (Field::new(&column.name, value.data_type().clone(), true), value.clone())
                 }
                 Place::Constant(value) => (column.ty.field(&column.name, true), value.clone()),
+                Place::Began => {
+                    let began = TimestampMicrosecondArray::from(vec![self.cell.transaction_began()]).with_timezone("UTC");
+                    (SqlType::Timestamptz.field(&column.name, true), Arc::new(began) as ArrayRef)
+                }
                 Place::Call(expr) => {
                     let expr = self.physical(expr.clone(), &DFSchema::empty())?;
                     let one = RecordBatch::try_from_iter([("", Arc::new(Int64Array::from(vec![0])) as ArrayRef)]).map_err(arrow_error)?;
