@@ -20,6 +20,9 @@ pub use estimate::{ColumnEstimate, Estimate, Estimator};
 mod join_order;
 pub use join_order::JoinOrder;
 
+#[cfg(test)]
+mod fixture;
+
 /// DataFusion's rules and ours, each of ours where it finds the plan in the form that it expects.
 pub fn optimizer_rules(
     defaults: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
