@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::{Estimator, OptimizerOptions, TableStatistics};
@@ -90,7 +90,22 @@ impl JoinOrder {
         for semi in &mut graph.cluster.semis {
             semi.right = Arc::new(self.optimize(semi.right.as_ref().clone())?.data);
         }
+        for predicate in graph.cluster.predicates.iter_mut().filter(|predicate| predicate.expr.contains_scalar_subquery()) {
+            predicate.expr = self.visit_queries(predicate.expr.clone())?;
+        }
         build::build(&graph, &best, plan.schema()).map(Some)
+    }
+
+    /// Visits the sub-queries in a condition.
+    fn visit_queries(&self, expr: Expr) -> Result<Expr> {
+        let visited = expr.transform_down(|e| match e {
+            Expr::ScalarSubquery(query) => {
+                let plan = self.optimize(query.subquery.as_ref().clone())?;
+                Ok(plan.update_data(|plan| Expr::ScalarSubquery(query.with_plan(Arc::new(plan)))))
+            }
+            other => Ok(Transformed::no(other)),
+        });
+        Ok(visited?.data)
     }
 
     /// Visits what a cluster joins, not the cluster again.
@@ -100,12 +115,15 @@ impl JoinOrder {
             return self.optimize(plan);
         }
         let mut inputs_seen = 0;
-        plan.map_children(|input| {
-            inputs_seen += 1;
-            match kind {
-                Member::Semi if inputs_seen == 2 => self.optimize(input),
-                _ => self.visit_leaves(input, through_aliases),
-            }
+        let visited = plan.map_subqueries(|query| self.optimize(query))?;
+        visited.transform_sibling(|plan| {
+            plan.map_children(|input| {
+                inputs_seen += 1;
+                match kind {
+                    Member::Semi if inputs_seen == 2 => self.optimize(input),
+                    _ => self.visit_leaves(input, through_aliases),
+                }
+            })
         })
     }
 }

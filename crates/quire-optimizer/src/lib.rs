@@ -29,6 +29,9 @@ mod shared_subplans;
 pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
 
 #[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
 mod subquery_tests;
 
 /// DataFusion's rules with ours among them.
