@@ -1,27 +1,72 @@
 //! Evaluating predicates to a selection of rows.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::cast::as_boolean_array;
+use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 
 use crate::{Predicate, ScanError};
 
 /// Below this share of rows left, the next predicate is evaluated on the survivors only.
 const COMPACT_BELOW: f64 = 0.25;
 
-/// The rows of a slice that satisfy every predicate; `None` when all do. `column` gives a table column's slice.
+/// Rows after which a predicate is judged.
+const JUDGED_AFTER: usize = 65_536;
+/// An optional predicate that keeps more than this share of rows costs more than it saves.
+const KEEPS_MOST: f64 = 0.8;
+
+/// What a predicate has done so far in a scan.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    generation: AtomicU64,
+    seen: AtomicUsize,
+    kept: AtomicUsize,
+}
+
+impl Tally {
+    /// Whether to leave the predicate out from now on.
+    fn is_useless(&self, predicate: &Predicate) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        predicate.is_optional() && seen >= JUDGED_AFTER && self.kept.load(Ordering::Relaxed) as f64 > seen as f64 * KEEPS_MOST
+    }
+
+    fn note(&self, seen: usize, kept: usize) {
+        self.seen.fetch_add(seen, Ordering::Relaxed);
+        self.kept.fetch_add(kept, Ordering::Relaxed);
+    }
+
+    /// Begins again when the predicate is another than before. To be called now and then.
+    pub(crate) fn look(&self, predicate: &Predicate) {
+        if predicate.is_optional() {
+            let generation = snapshot_generation(&predicate.expr);
+            if self.generation.swap(generation, Ordering::Relaxed) != generation {
+                self.seen.store(0, Ordering::Relaxed);
+                self.kept.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The rows of a slice that satisfy every predicate, but for those that are not worth it; `None` when all do. `column` gives a table column's
+/// slice.
 pub(crate) fn select(
     predicates: &[Predicate],
+    tallies: &[Tally],
     rows: usize,
     mut selected: Option<BooleanBuffer>,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
-    for predicate in predicates {
+    for (predicate, tally) in predicates.iter().zip(tallies) {
         let left = selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits);
         if left == 0 {
             break;
+        }
+        if tally.is_useless(predicate) {
+            continue;
         }
         let columns = predicate.columns.iter().map(|&c| column(c)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -35,6 +80,7 @@ pub(crate) fn select(
             Some(mask) => Some(&mask & &evaluate(predicate, &batch)?),
             None => Some(evaluate(predicate, &batch)?),
         };
+        tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }
     Ok(selected.filter(|mask| mask.count_set_bits() < rows))
 }

@@ -17,7 +17,7 @@ use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
 use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentMeta};
 
-use crate::mask::select;
+use crate::mask::{Tally, select};
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
 use crate::prune::surviving_row_groups;
 use crate::seek::Seek;
@@ -62,6 +62,8 @@ pub struct Scan {
     indexed: bool,
     /// What to look for in such columns, and the generation of `pruning` that says so.
     seeks: Mutex<Option<(u64, Arc<Vec<Seek>>)>>,
+    /// For each predicate.
+    tallies: Vec<Tally>,
     rows_given: AtomicUsize,
     /// Streams that are still read; prefetching stops when nobody is.
     readers: AtomicUsize,
@@ -112,6 +114,7 @@ impl Scan {
             payload_columns,
             row_ids: spec.projection.contains(&spec.table.columns.len()),
             deleted,
+            tallies: spec.predicates.iter().map(|_| Tally::default()).collect(),
             spec,
             source,
             counters,
@@ -356,11 +359,12 @@ impl Reader {
         columns: &HashMap<usize, ArrayRef>,
     ) -> Result<Vec<Slice>, ScanError> {
         let step = self.scan.spec.batch_rows;
+        self.scan.spec.predicates.iter().zip(&self.scan.tallies).for_each(|(predicate, tally)| tally.look(predicate));
         let mut slices = Vec::with_capacity(rows.div_ceil(step));
         for offset in (0..rows).step_by(step) {
             let length = step.min(rows - offset);
             let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
-            let mask = select(&self.scan.spec.predicates, length, start, |c| columns[&c].slice(offset, length))?;
+            let mask = select(&self.scan.spec.predicates, &self.scan.tallies, length, start, |c| columns[&c].slice(offset, length))?;
             slices.push(Slice { offset, length, mask });
         }
         Ok(slices)

@@ -64,6 +64,8 @@ pub struct Predicate {
     /// The schema of just those columns.
     pub schema: SchemaRef,
     cost: u32,
+    /// A join or a TopK made it, which looks at each row again: it may be left out.
+    dynamic: bool,
 }
 
 impl Predicate {
@@ -76,7 +78,12 @@ impl Predicate {
         let expr = reassign_expr_columns(expr, &schema)?;
         let dynamic = is_dynamic(&expr);
         let width = schema.fields().iter().map(|f| f.data_type().primitive_width().map_or(64, |w| w as u32)).sum::<u32>();
-        Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema })
+        Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema, dynamic })
+    }
+
+    /// Whether rows may be given that do not satisfy it.
+    pub(crate) fn is_optional(&self) -> bool {
+        self.dynamic
     }
 
     /// Cheap ones first: narrow fixed-width columns before strings, static before dynamic.
