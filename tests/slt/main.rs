@@ -57,6 +57,7 @@ files! {
     comments,
     constraints,
     create_table,
+    deferrable,
     errors,
     foreign_keys,
     functions_arrays,

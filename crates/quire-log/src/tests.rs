@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert,
-    LogEntry, Lsn, Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef,
-    SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
+    CatalogChange, Change, ColumnDef, ColumnId, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Deferrable, Isolation,
+    KeyAssert, LogEntry, Lsn, Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta,
+    SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
 };
 
 use crate::State;
@@ -262,6 +262,7 @@ fn a_foreign_key_is_never_without_its_table() {
                 referenced: vec![ColumnId(1)],
                 on_delete: ReferentialAction::NoAction,
                 on_update: ReferentialAction::NoAction,
+                deferrable: Deferrable::Not,
             },
         };
         vec![CatalogChange::CreateTable(child)]
@@ -315,6 +316,7 @@ fn a_foreign_key_may_point_at_a_unique_index_and_at_no_other() {
                 referenced: vec![ColumnId(1)],
                 on_delete: ReferentialAction::NoAction,
                 on_update: ReferentialAction::NoAction,
+                deferrable: Deferrable::Not,
             },
         };
         commit(txn, 1, vec![CatalogChange::CreateTable(child)], vec![])

@@ -162,6 +162,23 @@ fn action_from_wire(action: i32) -> Result<t::ReferentialAction> {
     })
 }
 
+fn deferrable_to_wire(deferrable: t::Deferrable) -> i32 {
+    match deferrable {
+        t::Deferrable::Not => p::Deferrable::Not,
+        t::Deferrable::InitiallyImmediate => p::Deferrable::InitiallyImmediate,
+        t::Deferrable::InitiallyDeferred => p::Deferrable::InitiallyDeferred,
+    }
+    .into()
+}
+
+fn deferrable_from_wire(deferrable: i32) -> Result<t::Deferrable> {
+    Ok(match p::Deferrable::try_from(deferrable).map_err(|_| Malformed("foreign_key.deferrable"))? {
+        p::Deferrable::Not => t::Deferrable::Not,
+        p::Deferrable::InitiallyImmediate => t::Deferrable::InitiallyImmediate,
+        p::Deferrable::InitiallyDeferred => t::Deferrable::InitiallyDeferred,
+    })
+}
+
 impl From<&t::ConstraintDef> for p::ConstraintDef {
     fn from(constraint: &t::ConstraintDef) -> Self {
         use p::constraint_def::Kind;
@@ -169,13 +186,16 @@ impl From<&t::ConstraintDef> for p::ConstraintDef {
             t::ConstraintKind::PrimaryKey(columns) => Kind::PrimaryKey(p::ColumnIds { ids: ids(columns) }),
             t::ConstraintKind::Unique(columns) => Kind::Unique(p::ColumnIds { ids: ids(columns) }),
             t::ConstraintKind::Check(sql) => Kind::Check(sql.clone()),
-            t::ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => Kind::ForeignKey(p::ForeignKey {
-                columns: ids(columns),
-                references_table: references.0,
-                referenced: ids(referenced),
-                on_delete: action_to_wire(*on_delete),
-                on_update: action_to_wire(*on_update),
-            }),
+            t::ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
+                Kind::ForeignKey(p::ForeignKey {
+                    columns: ids(columns),
+                    references_table: references.0,
+                    referenced: ids(referenced),
+                    on_delete: action_to_wire(*on_delete),
+                    on_update: action_to_wire(*on_update),
+                    deferrable: deferrable_to_wire(*deferrable),
+                })
+            }
             t::ConstraintKind::Index { columns, unique } => Kind::Index(p::IndexDef { columns: ids(columns), unique: *unique }),
         };
         p::ConstraintDef { name: constraint.name.clone(), kind: Some(kind) }
@@ -197,6 +217,7 @@ impl TryFrom<p::ConstraintDef> for t::ConstraintDef {
                 referenced: column_ids(key.referenced),
                 on_delete: action_from_wire(key.on_delete)?,
                 on_update: action_from_wire(key.on_update)?,
+                deferrable: deferrable_from_wire(key.deferrable)?,
             },
             Kind::Index(index) => t::ConstraintKind::Index { columns: column_ids(index.columns), unique: index.unique },
         };

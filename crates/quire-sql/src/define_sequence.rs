@@ -14,7 +14,7 @@ use crate::syntax_sequence::{ALTER_SEQUENCE, CREATE_SEQUENCE};
 use crate::txn::Transaction;
 use crate::{Response, Session, SqlError};
 
-fn function_name(function: &Function) -> Option<&str> {
+pub(crate) fn function_name(function: &Function) -> Option<&str> {
     match function.name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => Some(ident.value.as_str()),
         _ => None,

@@ -149,34 +149,30 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<(), SqlError> {
         let constraint = &table.constraints[outgoing.constraint];
-        let ConstraintKind::ForeignKey { references, referenced, columns, .. } = &constraint.kind else { return Ok(()) };
+        let ConstraintKind::ForeignKey { references, referenced, columns, deferrable, .. } = &constraint.kind else { return Ok(()) };
+        if transaction.deferred.is_deferred(table.id, &constraint.name, *deferrable) {
+            transaction.deferred.pointed(table.id, &constraint.name, outgoing.pointed);
+            return Ok(());
+        }
         let parent = self.referenced_table(*references, transaction)?;
         let schema = outgoing.pointed[0].schema();
         let keys = distinct(&concat_batches(&schema, &outgoing.pointed).map_err(arrow_error)?)?;
         let (key, wanted) = parent_key(&parent, referenced, &keys)?;
         let there = self.present(&parent, &key, &wanted, transaction).await?;
         if let Some(row) = there.iter().position(|there| !there) {
-            let detail = format!("{} is not present in table \"{}\".", key_text(table, columns, &keys.slice(row, 1))?, parent.name);
-            let message = format!("insert or update on table \"{}\" violates foreign key constraint \"{}\"", table.name, constraint.name);
-            return Err(SqlError::new("23503", message).with_detail(detail).on_table(&table.name).on_constraint(&constraint.name));
+            return Err(points_nowhere((table, columns, &constraint.name), &parent, &keys.slice(row, 1))?);
         }
         let write = transaction.write(what, parent.id, parent.version)?;
-        if write.all_key_reads || write.key_reads.len() + wanted.num_rows() > KEYS_MAX {
-            write.all_key_reads = true;
-            write.key_reads.clear();
-        } else {
-            write.key_reads.extend(key.asserts(&wanted)?);
-        }
-        Ok(())
+        write.read_keys(&key, &wanted)
     }
 
-    fn referenced_table(&self, id: TableId, transaction: &Transaction) -> Result<Arc<TableDef>, SqlError> {
+    pub(crate) fn referenced_table(&self, id: TableId, transaction: &Transaction) -> Result<Arc<TableDef>, SqlError> {
         let found = transaction.catalog().tables.get(&id).cloned();
         found.ok_or_else(|| SqlError::internal("the table that a foreign key references is gone"))
     }
 
     /// Which of the keys rows of the table have, the transaction's own included.
-    async fn present(
+    pub(crate) async fn present(
         &self,
         parent: &Arc<TableDef>,
         key: &UniqueKey,
@@ -210,15 +206,23 @@ impl Session {
         let pointing: Vec<_> = pointing
             .into_iter()
             .filter_map(|((child, name), kind)| match kind {
-                ConstraintKind::ForeignKey { columns, referenced, on_delete, on_update, .. } if referenced == incoming.columns => {
-                    Some((child, name, columns, if gone.updated { on_update } else { on_delete }))
+                ConstraintKind::ForeignKey { columns, referenced, on_delete, on_update, deferrable, .. }
+                    if referenced == incoming.columns =>
+                {
+                    let action = if gone.updated { on_update } else { on_delete };
+                    // Only what NO ACTION asks for can wait.
+                    if action == ReferentialAction::NoAction && transaction.deferred.is_deferred(child.id, &name, deferrable) {
+                        transaction.deferred.gone(child.id, &name, gone.keys.clone());
+                        return None;
+                    }
+                    Some((child, name, columns, action))
                 }
                 _ => None,
             })
             .collect();
         for (child, name, _, action) in &pointing {
             if *action == ReferentialAction::Restrict {
-                self.refuse_referenced(table, incoming, &gone.keys, (child, name), transaction).await?;
+                self.refuse_referenced((table, &incoming.columns), &gone.keys, (child, name), transaction).await?;
             }
         }
         for (child, _, columns, action) in &pointing {
@@ -234,7 +238,7 @@ impl Session {
             if missing.num_rows() > 0 {
                 for (child, name, _, action) in &pointing {
                     if *action == ReferentialAction::NoAction {
-                        self.refuse_referenced(table, incoming, &missing, (child, name), transaction).await?;
+                        self.refuse_referenced((table, &incoming.columns), &missing, (child, name), transaction).await?;
                     }
                 }
             }
@@ -243,10 +247,9 @@ impl Session {
     }
 
     /// 23503 when a row of the child points at one of the keys.
-    async fn refuse_referenced(
+    pub(crate) async fn refuse_referenced(
         &mut self,
-        table: &Arc<TableDef>,
-        incoming: &Incoming,
+        (table, referenced): (&Arc<TableDef>, &[ColumnId]),
         keys: &RecordBatch,
         (child, name): (&Arc<TableDef>, &String),
         transaction: &Transaction,
@@ -255,6 +258,21 @@ impl Session {
         let Some(child) = transaction.catalog().tables.get(&child.id).cloned() else { return Ok(()) };
         let Some(constraint) = child.constraints.iter().find(|c| c.name == *name) else { return Ok(()) };
         let ConstraintKind::ForeignKey { columns, .. } = &constraint.kind else { return Ok(()) };
+        let Some(row) = self.pointing_row(&child, columns, keys, transaction).await? else { return Ok(()) };
+        let detail = format!("{} is still referenced from table \"{}\".", key_text(table, referenced, &row)?, child.name);
+        let message =
+            format!("update or delete on table \"{}\" violates foreign key constraint \"{name}\" on table \"{}\"", table.name, child.name);
+        Err(SqlError::new("23503", message).with_detail(detail).on_table(&child.name).on_constraint(name))
+    }
+
+    /// One of the keys at which a row of the table points, as the transaction has it now.
+    pub(crate) async fn pointing_row(
+        &mut self,
+        child: &Arc<TableDef>,
+        columns: &[ColumnId],
+        keys: &RecordBatch,
+        transaction: &Transaction,
+    ) -> Result<Option<RecordBatch>, SqlError> {
         self.cell.set(transaction.scope());
         let staged = staged(keys, None)?;
         let names: Vec<String> = (0..keys.num_columns()).map(|i| format!("s.\"{}\"", old_name(i))).collect();
@@ -274,17 +292,7 @@ impl Session {
         self.cell.set_returning(Some(Arc::new(staged)));
         let found = Box::pin(self.first_row(&sql)).await;
         self.cell.set_returning(None);
-        match found? {
-            None => Ok(()),
-            Some(row) => {
-                let detail = format!("{} is still referenced from table \"{}\".", key_text(table, &incoming.columns, &row)?, child.name);
-                let message = format!(
-                    "update or delete on table \"{}\" violates foreign key constraint \"{name}\" on table \"{}\"",
-                    table.name, child.name
-                );
-                Err(SqlError::new("23503", message).with_detail(detail).on_table(&child.name).on_constraint(name))
-            }
-        }
+        found
     }
 
     /// CASCADE, SET NULL, SET DEFAULT: a statement of its own on the child.
@@ -331,6 +339,17 @@ impl Session {
     }
 }
 
+/// 23503 for rows of a table that point, by columns and constraint, at a key that there is not.
+pub(crate) fn points_nowhere(
+    (table, columns, constraint): (&TableDef, &[ColumnId], &str),
+    parent: &TableDef,
+    key: &RecordBatch,
+) -> Result<SqlError, SqlError> {
+    let detail = format!("{} is not present in table \"{}\".", key_text(table, columns, key)?, parent.name);
+    let message = format!("insert or update on table \"{}\" violates foreign key constraint \"{constraint}\"", table.name);
+    Ok(SqlError::new("23503", message).with_detail(detail).on_table(&table.name).on_constraint(constraint))
+}
+
 /// Keys that were there before a statement, each once.
 struct Gone {
     keys: RecordBatch,
@@ -375,7 +394,7 @@ fn converter(keys: &RecordBatch) -> Result<RowConverter, SqlError> {
 }
 
 /// Each key once.
-fn distinct(keys: &RecordBatch) -> Result<RecordBatch, SqlError> {
+pub(crate) fn distinct(keys: &RecordBatch) -> Result<RecordBatch, SqlError> {
     let rows = converter(keys)?.convert_columns(keys.columns()).map_err(arrow_error)?;
     let mut seen = HashSet::with_capacity(rows.num_rows());
     let first: BooleanArray = rows.iter().map(|row| Some(seen.insert(row))).collect();
@@ -383,7 +402,7 @@ fn distinct(keys: &RecordBatch) -> Result<RecordBatch, SqlError> {
 }
 
 /// The unique key of the referenced table, and the values in its columns' order and types.
-fn parent_key(parent: &TableDef, referenced: &[ColumnId], keys: &RecordBatch) -> Result<(UniqueKey, RecordBatch), SqlError> {
+pub(crate) fn parent_key(parent: &TableDef, referenced: &[ColumnId], keys: &RecordBatch) -> Result<(UniqueKey, RecordBatch), SqlError> {
     let gone = || SqlError::internal("the key that a foreign key references is gone");
     let (ordinal, columns) = parent.key_over(referenced).ok_or_else(gone)?;
     let key = UniqueKey::of(parent)?.into_iter().find(|k| k.ordinal == ordinal).ok_or_else(gone)?;

@@ -59,6 +59,7 @@ mod changes_within;
 mod comment;
 mod copy_table;
 mod ddl;
+mod deferred;
 mod define;
 mod define_index;
 mod define_sequence;

@@ -15,6 +15,7 @@ use quire_types::{Isolation, View};
 use crate::catalog::ScopeCell;
 use crate::changes_within::changes_within;
 use crate::cursor::Cursors;
+use crate::deferred::is_set_constraints;
 use crate::define_index::DropOptions;
 use crate::define_sequence::is_sequence_statement;
 use crate::errors::{client_error, is_retryable, outcome_error};
@@ -355,6 +356,10 @@ impl Session {
                 Err(SqlError::new("25P01", "LOCK TABLE can only be used in transaction blocks"))
             }
             Statement::ShowVariable { variable } => show::variable(self, &variable),
+            Statement::Call(function) if is_set_constraints(&function) && !matches!(self.block, Block::Open(_)) => {
+                self.notice("WARNING", "25P01", "SET CONSTRAINTS can only be used in transaction blocks");
+                Ok(Response::Complete("SET CONSTRAINTS".into()))
+            }
             other => self.in_transaction(Job::Statement(Box::new(other))).await,
         }
     }
@@ -444,6 +449,7 @@ impl Session {
             Statement::Query(_) => self.select(statement, locks).await,
             Statement::Declare { stmts } => self.declare(stmts, locks).await,
             Statement::Lock(lock) => self.lock_tables(&lock, transaction),
+            Statement::Call(function) if is_set_constraints(&function) => Box::pin(self.set_constraints(&function, transaction)).await,
             Statement::Call(function) if is_sequence_statement(&function) => self.define_sequence(&function, transaction),
             Statement::Call(function) if function.to_string().eq_ignore_ascii_case("checkpoint()") => {
                 // What is acknowledged is durable: there is nothing to flush.
@@ -635,7 +641,10 @@ impl Session {
         }
     }
 
-    pub(crate) async fn commit(&mut self, transaction: Transaction) -> Result<(), SqlError> {
+    pub(crate) async fn commit(&mut self, mut transaction: Transaction) -> Result<(), SqlError> {
+        if transaction.deferred.is_waiting() {
+            Box::pin(self.check_deferred(None, &mut transaction)).await?;
+        }
         let temp = transaction.temp();
         if !transaction.has_changes() {
             self.temp = temp;
@@ -643,7 +652,6 @@ impl Session {
         }
         let catalog = transaction.catalog().clone();
         let _turns = transaction.turns();
-        let mut transaction = transaction;
         transaction.settle_sequences(&self.cell.own_sequences().lock());
         let outcome = self.engine.client.commit(transaction.into_commit()?).await.map_err(client_error)?;
         match outcome.committed() {

@@ -1,4 +1,4 @@
-//! Sequences in the parser's spelling: it knows their options in one order only, and no ALTER SEQUENCE.
+//! Sequences in the parser's spelling: it knows their options in one order only, and no ALTER SEQUENCE. And SET CONSTRAINTS.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -9,6 +9,8 @@ use crate::syntax::{at, closing, is, is_word, keyword, word};
 pub(crate) const CREATE_SEQUENCE: &str = "quire:create_sequence";
 /// Likewise ALTER SEQUENCE.
 pub(crate) const ALTER_SEQUENCE: &str = "quire:alter_sequence";
+/// Likewise SET CONSTRAINTS.
+pub(crate) const SET_CONSTRAINTS: &str = "quire:set_constraints";
 /// INSERT … OVERRIDING SYSTEM VALUE becomes INSERT … PARTITION (this), which Postgres has not, or INSERT INTO t AS this.
 pub(crate) const OVERRIDING_SYSTEM: &str = "quire:overriding_system";
 /// OVERRIDING USER VALUE.
@@ -24,6 +26,10 @@ pub(crate) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     }
     if first == Keyword::ALTER && is_word(tokens.get(1), "SEQUENCE") {
         return call(ALTER_SEQUENCE, &tokens);
+    }
+    let is_mode = |token| is_word(token, "DEFERRED") || is_word(token, "IMMEDIATE");
+    if first == Keyword::SET && tokens.len() > 3 && is_word(tokens.get(1), "CONSTRAINTS") && is_mode(tokens.last()) {
+        return call(SET_CONSTRAINTS, &tokens);
     }
     match first {
         Keyword::CREATE | Keyword::ALTER => {
@@ -142,6 +148,7 @@ mod tests {
     fn what_the_parser_lacks_is_respelled() {
         check("CREATE SEQUENCE a.\"B\" START -1", "CALL \"quire:create_sequence\"('a . \"B\" START - 1')");
         check("ALTER SEQUENCE s RESTART", "CALL \"quire:alter_sequence\"('s RESTART')");
+        check("SET CONSTRAINTS a, s.b DEFERRED", "CALL \"quire:set_constraints\"('a , s . b DEFERRED')");
         check("ALTER TABLE t SET SCHEMA s", "ALTER TABLE t SWAP WITH \"quire:set_schema\".s");
         check(
             "CREATE TABLE t (a INT GENERATED ALWAYS AS IDENTITY (START WITH 5 NO CYCLE INCREMENT BY 2 NO MINVALUE))",

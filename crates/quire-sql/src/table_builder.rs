@@ -6,7 +6,8 @@ use datafusion::sql::sqlparser::ast::{
     self, ColumnOption, CreateTable, Expr, GeneratedAs, GeneratedExpressionMode, IndexColumn, NullsDistinctOption, TableConstraint,
 };
 use quire_types::{
-    ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Generated, ReferentialAction, SchemaId, SequenceDef, SqlType, TableDef, TableId,
+    ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Deferrable, Generated, ReferentialAction, SchemaId, SequenceDef, SqlType, TableDef,
+    TableId,
 };
 
 use crate::SqlError;
@@ -45,7 +46,7 @@ pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String,
     builder.finish()
 }
 
-/// Constraints are checked at the end of each statement.
+/// Constraints but for foreign keys are checked at the end of each statement.
 fn check_immediate(characteristics: Option<&ast::ConstraintCharacteristics>, what: &str) -> Result<(), SqlError> {
     match characteristics {
         Some(c) if c.deferrable == Some(true) || c.initially == Some(ast::DeferrableInitial::Deferred) => {
@@ -318,7 +319,6 @@ impl<'a> TableBuilder<'a> {
     }
 
     fn foreign_key(&self, name: &str, columns: Vec<ColumnId>, key: &ast::ForeignKeyConstraint) -> Result<ConstraintKind, SqlError> {
-        check_immediate(key.characteristics.as_ref(), "foreign key")?;
         if key.match_kind.is_some_and(|kind| !matches!(kind, ast::ConstraintReferenceMatchKind::Simple)) {
             return Err(SqlError::unsupported("a foreign key with MATCH FULL or PARTIAL"));
         }
@@ -371,7 +371,19 @@ impl<'a> TableBuilder<'a> {
             referenced,
             on_delete: referential_action(key.on_delete.as_ref()),
             on_update: referential_action(key.on_update.as_ref()),
+            deferrable: deferrable(key.characteristics.as_ref())?,
         })
+    }
+}
+
+fn deferrable(characteristics: Option<&ast::ConstraintCharacteristics>) -> Result<Deferrable, SqlError> {
+    let Some(characteristics) = characteristics else { return Ok(Deferrable::Not) };
+    let deferred = characteristics.initially == Some(ast::DeferrableInitial::Deferred);
+    match (characteristics.deferrable, deferred) {
+        (Some(false), true) => Err(SqlError::syntax("constraint declared INITIALLY DEFERRED must be DEFERRABLE")),
+        (_, true) => Ok(Deferrable::InitiallyDeferred),
+        (Some(true), false) => Ok(Deferrable::InitiallyImmediate),
+        (_, false) => Ok(Deferrable::Not),
     }
 }
 

@@ -18,7 +18,9 @@ use roaring::RoaringTreemap;
 
 use crate::SqlError;
 use crate::catalog::Scope;
+use crate::deferred::Deferred;
 use crate::errors::{outcome_error, scan_error};
+use crate::keys::UniqueKey;
 use crate::lock::Lock;
 use crate::pile::Pile;
 use crate::reads::Reads;
@@ -57,6 +59,8 @@ pub(crate) struct Transaction {
     on_commit: BTreeMap<TableId, OnCommit>,
     /// Its turns with rows that it changes.
     turns: Vec<Arc<Turn>>,
+    /// Checks of foreign keys that wait for its end.
+    pub(crate) deferred: Deferred,
 }
 
 /// What the transaction does to one table.
@@ -96,6 +100,7 @@ impl Transaction {
             reads: Arc::default(),
             on_commit: BTreeMap::new(),
             turns: vec![],
+            deferred: Deferred::default(),
         }
     }
 
@@ -395,6 +400,17 @@ impl PendingWrite {
     pub(crate) fn is_empty(&self) -> bool {
         let claims = self.unwritten || self.all_key_reads || self.key_reads.len() > 0;
         !self.truncate && !claims && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
+    }
+
+    /// Foreign keys of rows elsewhere point at these keys, which must stay until the commit.
+    pub(crate) fn read_keys(&mut self, key: &UniqueKey, wanted: &RecordBatch) -> Result<(), SqlError> {
+        if self.all_key_reads || self.key_reads.len() + wanted.num_rows() > KEYS_MAX {
+            self.all_key_reads = true;
+            self.key_reads.clear();
+        } else {
+            self.key_reads.extend(key.asserts(wanted)?);
+        }
+        Ok(())
     }
 
     /// Rows of its segments.

@@ -145,6 +145,8 @@ pub enum ConstraintKind {
         on_delete: ReferentialAction,
         /// ON UPDATE.
         on_update: ReferentialAction,
+        /// When it is checked.
+        deferrable: Deferrable,
     },
     /// CREATE INDEX (columns), which is no constraint to the catalogs.
     Index {
@@ -153,6 +155,18 @@ pub enum ConstraintKind {
         /// CREATE UNIQUE INDEX: it is enforced as UNIQUE is.
         unique: bool,
     },
+}
+
+/// When a foreign key is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deferrable {
+    /// NOT DEFERRABLE: at the end of each statement.
+    #[default]
+    Not,
+    /// DEFERRABLE INITIALLY IMMEDIATE: likewise, until SET CONSTRAINTS says otherwise.
+    InitiallyImmediate,
+    /// DEFERRABLE INITIALLY DEFERRED: at the end of the transaction.
+    InitiallyDeferred,
 }
 
 /// What a foreign key does when the row it points at goes.

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quire_types::{
     CatalogChange, Change, ColumnDef, ColumnId, ColumnStats, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Datum,
-    DeltaMeta, Generated, Isolation, KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId, RowIds, RowSet,
-    SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite,
-    Term, TxnId, ViewDef, ViewRead,
+    Deferrable, DeltaMeta, Generated, Isolation, KeyAssert, LogEntry, Lsn, Outcome, PageMeta, ReferentialAction, RowGroupMeta, RowId,
+    RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef, SequencePosition, SqlType, TableDef, TableId,
+    TableRead, TableWrite, Term, TxnId, ViewDef, ViewRead,
 };
 
 use super::{Malformed, decode_entry, encode_entry};
@@ -43,6 +43,7 @@ fn table() -> TableDef {
                     referenced: vec![ColumnId(1)],
                     on_delete: ReferentialAction::Cascade,
                     on_update: ReferentialAction::NoAction,
+                    deferrable: Deferrable::InitiallyDeferred,
                 },
             },
             ConstraintDef {

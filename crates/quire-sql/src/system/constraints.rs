@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use quire_types::{Catalog, ColumnId, ConstraintKind, ReferentialAction, TableDef};
+use quire_types::{Catalog, ColumnId, ConstraintKind, Deferrable, ReferentialAction, TableDef};
 
 use super::oids::{constraint_oid, index_oid, quoted};
 use super::rows::{Row, count, numbers, oid, oids, text, truth};
@@ -108,7 +108,9 @@ pub(super) fn constraints(catalog: &Catalog) -> Vec<Row> {
                     row.insert("conbin", text(deparse::check(table, sql, false)));
                     "c"
                 }
-                ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
+                ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
+                    row.insert("condeferrable", truth(*deferrable != Deferrable::Not));
+                    row.insert("condeferred", truth(*deferrable == Deferrable::InitiallyDeferred));
                     row.insert("confrelid", oid(references.0));
                     row.insert("conkey", numbers(key(table, columns)));
                     if let Some(parent) = catalog.tables.get(references) {
@@ -161,12 +163,17 @@ pub(super) fn constraint_definition(seen: &Seen<'_>, oid: i64, pretty: bool) -> 
             ConstraintKind::PrimaryKey(columns) => format!("PRIMARY KEY ({})", column_list(table, columns)),
             ConstraintKind::Unique(columns) => format!("UNIQUE ({})", column_list(table, columns)),
             ConstraintKind::Check(sql) => format!("CHECK ({})", deparse::check(table, sql, pretty)),
-            ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
+            ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
                 let keys = seen.catalog.tables.get(references).map(|parent| column_list(parent, referenced)).unwrap_or_default();
                 let name = seen.class_name(references.0.into());
                 let columns = column_list(table, columns);
                 let (on_update, on_delete) = (on("UPDATE", *on_update), on("DELETE", *on_delete));
-                format!("FOREIGN KEY ({columns}) REFERENCES {name}({keys}){on_update}{on_delete}")
+                let deferrable = match deferrable {
+                    Deferrable::Not => "",
+                    Deferrable::InitiallyImmediate => " DEFERRABLE",
+                    Deferrable::InitiallyDeferred => " DEFERRABLE INITIALLY DEFERRED",
+                };
+                format!("FOREIGN KEY ({columns}) REFERENCES {name}({keys}){on_update}{on_delete}{deferrable}")
             }
             ConstraintKind::Index { .. } => return None,
         });

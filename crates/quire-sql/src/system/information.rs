@@ -1,6 +1,6 @@
 //! `information_schema`: the SQL standard's catalogs.
 
-use quire_types::{Catalog, ColumnDef, ConstraintKind, Generated, ReferentialAction, SchemaId, SqlType, TableDef};
+use quire_types::{Catalog, ColumnDef, ConstraintKind, Deferrable, Generated, ReferentialAction, SchemaId, SqlType, TableDef};
 
 use super::oids::schema_name;
 use super::rows::{Row, count, int, text};
@@ -227,8 +227,13 @@ fn constraints(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::Index { .. } => continue,
             };
             row.insert("constraint_type", text(kind));
-            row.insert("is_deferrable", text("NO"));
-            row.insert("initially_deferred", text("NO"));
+            let deferrable = match constraint.kind {
+                ConstraintKind::ForeignKey { deferrable, .. } => deferrable,
+                _ => Deferrable::Not,
+            };
+            let yes_or_no = |yes: bool| text(if yes { "YES" } else { "NO" });
+            row.insert("is_deferrable", yes_or_no(deferrable != Deferrable::Not));
+            row.insert("initially_deferred", yes_or_no(deferrable == Deferrable::InitiallyDeferred));
             row.insert("enforced", text("YES"));
             rows.push(row);
         }
