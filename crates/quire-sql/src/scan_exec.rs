@@ -70,7 +70,13 @@ impl ScanExec {
     /// The same scan with more filters.
     fn with_filters(&self, more: Vec<Arc<dyn PhysicalExpr>>) -> Result<ScanExec> {
         let filters = self.filters.iter().cloned().chain(more).collect();
-        ScanExec::try_new(self.spec.clone(), filters, self.source.clone(), self.properties.partitioning.partition_count(), self.expected.clone())
+        ScanExec::try_new(
+            self.spec.clone(),
+            filters,
+            self.source.clone(),
+            self.properties.partitioning.partition_count(),
+            self.expected.clone(),
+        )
     }
 
     fn scan(&self) -> Result<Arc<Scan>> {
@@ -240,7 +246,9 @@ impl ExecutionPlan for ScanExec {
         let mut spec = self.spec.clone();
         spec.limit = limit;
         let partitions = self.properties.partitioning.partition_count();
-        ScanExec::try_new(spec, self.filters.clone(), self.source.clone(), partitions, self.expected.clone()).ok().map(|exec| Arc::new(exec) as _)
+        ScanExec::try_new(spec, self.filters.clone(), self.source.clone(), partitions, self.expected.clone())
+            .ok()
+            .map(|exec| Arc::new(exec) as _)
     }
 
     fn fetch(&self) -> Option<usize> {

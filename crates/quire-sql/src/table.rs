@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::DefaultTableSource;
 use datafusion::common::{Constraint, Constraints, DFSchema, Result, Statistics};
+use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_expr::utils::split_conjunction;
@@ -62,7 +62,8 @@ impl QuireTable {
 impl QuireTable {
     /// What is known of the rows that it gives.
     pub(crate) fn statistics(&self) -> Arc<Statistics> {
-        let statistics = self.statistics.get_or_init(|| Arc::new(self.source.statistics.of(&self.def, &self.schema, &self.view, &self.own)));
+        let statistics =
+            self.statistics.get_or_init(|| Arc::new(self.source.statistics.of(&self.def, &self.schema, &self.view, &self.own)));
         statistics.clone()
     }
 }
