@@ -45,6 +45,7 @@ impl TempObjects {
 
     /// The definitions in a catalog.
     pub(crate) fn of(catalog: &Catalog) -> TempObjects {
+        let Some(schema) = catalog.schemas.get(&TEMP_SCHEMA) else { return TempObjects::default() };
         let tables = catalog.tables.iter().filter(|(_, table)| table.schema == TEMP_SCHEMA);
         let sequences = catalog.sequences.iter().filter(|(_, sequence)| sequence.schema == TEMP_SCHEMA);
         let temporary = |target: &CommentTarget| {
@@ -53,7 +54,7 @@ impl TempObjects {
         let comments = catalog.comments.iter().filter(|(target, _)| temporary(target));
         TempObjects {
             comments: comments.map(|(target, text)| (target.clone(), text.clone())).collect(),
-            schema: catalog.schemas.get(&TEMP_SCHEMA).cloned(),
+            schema: Some(schema.clone()),
             tables: tables.map(|(id, table)| (*id, table.clone())).collect(),
             sequences: sequences.map(|(id, sequence)| (*id, sequence.clone())).collect(),
             ..TempObjects::default()

@@ -166,15 +166,18 @@ impl Transaction {
     /// READ COMMITTED: the next statement sees what has been committed since. 40001 when a table that the transaction has written to was
     /// altered: its rows were made for the old definition.
     pub(crate) fn refresh(&mut self, view: Arc<View>) -> Result<(), SqlError> {
-        let mut catalog = view.catalog.as_ref().clone();
-        self.changes.iter().for_each(|change| catalog.apply(change));
-        TempObjects::of(&self.catalog).add_to(&mut catalog);
+        let mut catalog = view.catalog.clone();
+        if !self.changes.is_empty() || self.catalog.schemas.contains_key(&TEMP_SCHEMA) {
+            let own = Arc::make_mut(&mut catalog);
+            self.changes.iter().for_each(|change| own.apply(change));
+            TempObjects::of(&self.catalog).add_to(own);
+        }
         let altered = self.writes.iter().find(|(id, write)| catalog.tables.get(id).is_none_or(|table| table.version != write.version));
         if let Some((id, _)) = altered {
             let old = self.catalog.clone();
             return Err(outcome_error(&Outcome::SchemaConflict { table: *id }, |id| old.tables.get(&id).cloned()));
         }
-        self.catalog = Arc::new(catalog);
+        self.catalog = catalog;
         self.view = view;
         Ok(())
     }
