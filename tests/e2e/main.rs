@@ -13,6 +13,7 @@ mod index_scan;
 mod pgbench;
 mod psql;
 mod psql_golden;
+mod rules;
 mod s3;
 mod tpch_refresh;
 mod transactions;
