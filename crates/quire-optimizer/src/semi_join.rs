@@ -88,8 +88,8 @@ impl SemiJoin {
             JoinType::RightAnti => mirrored(join, JoinType::LeftAnti),
             _ => return None,
         };
-        let mut conditions = join.on.iter().flat_map(|(key, other)| [key, other]).chain(&join.filter);
-        if !conditions.all(is_plain) {
+        let plain = join.on.iter().all(|(key, other)| is_plain(key) && is_plain(other)) && join.filter.iter().all(is_plain);
+        if !plain {
             return None;
         }
         let (kept, other) = (join.left.schema(), join.right.schema());

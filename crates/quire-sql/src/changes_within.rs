@@ -106,7 +106,7 @@ impl Session {
             if let Some(change) = change_of(&part.query).cloned() {
                 let before = with_of(with.as_ref(), &plain);
                 changes.push(Change { statement: change.clone(), with: before.clone() });
-                let Some(returning) = self.returning_of(change, before).await? else { continue };
+                let Some(returning) = Box::pin(self.returning_of(change, before)).await? else { continue };
                 let rows = self.returned(returning, vec![]).await?;
                 *part.query = self.reads_part(&part.alias.name, rows)?;
             }
@@ -131,7 +131,7 @@ impl Session {
         let outline = Box::pin(self.outline(query.clone())).await?;
         let columns = match (outline.main, outline.changes.into_iter().last()) {
             (Some(main), _) => Some(query::plan(&self.context, main).await?.columns),
-            (None, Some(change)) => match self.returning_of(change.statement, change.with).await? {
+            (None, Some(change)) => match Box::pin(self.returning_of(change.statement, change.with)).await? {
                 Some(returning) => Some(self.returning_columns(returning).await?),
                 None => None,
             },

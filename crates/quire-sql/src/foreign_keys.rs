@@ -280,7 +280,7 @@ impl Session {
         let equal: Vec<String> = child_names.iter().zip(&names).map(|(c, s)| format!("c.\"{}\" = {s}", c.replace('"', "\"\""))).collect();
         let positions: Vec<usize> = columns.iter().filter_map(|id| child.columns.iter().position(|c| c.id == *id)).collect();
         let column = |name: &str| Expr::CompoundIdentifier(vec![Ident::new("c"), Ident::with_quote('"', name)]);
-        let among = among_keys(&child, &positions, keys, column)?;
+        let among = among_keys(child, &positions, keys, column)?;
         let conditions: Vec<String> = equal.into_iter().chain(among.iter().map(ToString::to_string)).collect();
         let schema = transaction.catalog().schemas.get(&child.schema).map(|s| s.name.clone()).unwrap_or_default();
         let sql = format!(

@@ -235,8 +235,8 @@ impl Session {
                 Some(returning) => Some(self.returning_columns(returning).await?),
                 None => None,
             },
-            Statement::Update(update) => self.change_columns(self.plan_update(update.clone())?, parameters).await?,
-            Statement::Delete(delete) => self.change_columns(self.plan_delete(delete.clone())?, parameters).await?,
+            Statement::Update(update) => Box::pin(self.change_columns(self.plan_update(update.clone())?, parameters)).await?,
+            Statement::Delete(delete) => Box::pin(self.change_columns(self.plan_delete(delete.clone())?, parameters)).await?,
             Statement::ShowVariable { variable } => Some(Arc::new(show::columns(variable))),
             Statement::Execute { name: Some(name), .. } => {
                 self.statement_named(&split(name)?.1)?.and_then(|prepared| prepared.columns.clone())

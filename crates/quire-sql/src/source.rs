@@ -60,6 +60,7 @@ impl PageColumns {
             deltas: DeltaRuns::default(),
             rows: RowDecoder::default(),
             orders: Mutex::default(),
+            statistics: ManifestStatistics::default(),
         }
     }
 

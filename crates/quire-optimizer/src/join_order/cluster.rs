@@ -129,7 +129,7 @@ impl Cluster {
         let (original, output) = collector.collect(plan)?;
         let Collector { leaves, semis, equalities, pairs, predicates, .. } = collector;
         let nodes = leaves.len() + semis.len();
-        if nodes < 2 || nodes > NODES_MAX || !has_unique_names(&leaves, &semis) {
+        if !(2..=NODES_MAX).contains(&nodes) || !has_unique_names(&leaves, &semis) {
             return None;
         }
         Some(Cluster { leaves, semis, equalities, pairs, predicates, original, output })

@@ -88,6 +88,7 @@ fn table() -> TableDef {
         next_column_id: ColumnId(3),
         constraints: vec![index("by_a", 0), index("by_b", 1)],
         clustering: vec![],
+        arrow: Default::default(),
     }
 }
 
