@@ -88,12 +88,12 @@ class Bench:
         self.phase("clean", 0, 0)
         # here rows may be sealed: the updated ones shall be in segments
         self.restart()
-        updated = changes.change(self.connect, changes.TENTH, changes.BULK_ROWS, 1)
+        updated = changes.into_segments(self.connect)
         bulk = changed(updated)
         self.settle()
         self.restart(*HELD)
         self.phase("10 % updated", 0, bulk)
-        unsealed = changes.change(self.connect, changes.HUNDREDTH, changes.SMALL_ROWS, changes.CONNECTIONS)
+        unsealed = changes.into_delta(self.connect)
         small = changed(unsealed)
         self.phase("10 % updated, 1 % unsealed", small, bulk + small)
         head = {"version": self.version, "repeats": self.args.repeats, "storage_flags": list(HELD)}

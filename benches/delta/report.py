@@ -56,11 +56,16 @@ def state_rows(record: Record) -> list[list[str]]:
 
 
 def change_rows(record: Record) -> list[list[str]]:
-    bulk, small = record["updated"], record["unsealed"]
     rows = []
-    for one, other in zip(bulk, small, strict=True):
-        shares = [f"{100 * change['changed'] / change['rows']:.1f} %" for change in (one, other)]
-        rows.append([one["table"], f"{one['rows']:,}", *shares, str(other["transactions"])])
+    small = {one["table"]: one for one in record["unsealed"]}
+
+    def share(one: Record | None) -> str:
+        return f"{100 * one['changed'] / one['rows']:.1f} %" if one else "–"
+
+    for one in record["updated"]:
+        other = small.get(one["table"])
+        transactions = str(other["transactions"]) if other else "–"
+        rows.append([one["table"], f"{one['rows']:,}", share(one), share(other), transactions])
     return rows
 
 
@@ -86,7 +91,7 @@ def report(record: Record) -> str:
     text += f"{NOT_TPC} [How to read it](README.md#unsealed-and-updated-rows).\n\n## Bars\n\n{bars(record)}"
     text += f"\n## Queries\n\n{table(head, query_rows(record))}"
     text += f"\n## State\n\n{table(['', 'delta rows', 'deleted rows', 'segments', 'stayed'], state_rows(record))}"
-    heads = ["Table", "rows", "updated, in segments", "updated, in the delta", "transactions of the latter"]
+    heads = ["Table", "rows", "updated, in segments", "in the delta", "transactions of the latter"]
     text += f"\n## Changes\n\n{table(heads, change_rows(record))}"
     if found := problems(record):
         text += f"\n## Problems\n\n{listed(found)}"
