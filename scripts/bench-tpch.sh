@@ -64,12 +64,6 @@ at_end() {
     fi
 }
 
-install_drivers() {
-    venv=${XDG_CACHE_HOME:-$HOME/.cache}/quire/bench-venv
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r benches/requirements.txt
-}
-
 # Storage: ports 0 to 2 and HTTP 3 to 5; compute: 6 and HTTP 7.
 start_quire() {
     local port node storage='' peers='' object_store pids_of=''
@@ -145,7 +139,7 @@ CONF
 }
 
 on_exit at_end
-install_drivers
+python=$(bench_python)
 [ -n "${CSV:-}" ] || "$quire" tpch generate --scale "$scale" --out "$csv"
 ! chosen quire || start_quire
 ! chosen postgres || start_postgres
@@ -153,6 +147,6 @@ install_drivers
 [ -z "${SHUFFLE:-}" ] || arguments+=(--shuffle "$SHUFFLE" --shuffle-systems "${SHUFFLE_SYSTEMS:-quire}")
 [ -z "$metrics" ] || arguments+=(--metrics "$metrics" --refresh "$quire")
 [ -z "${STREAMS:-}" ] || arguments+=(--streams "$STREAMS")
-PYTHONPATH=benches PYTHONDONTWRITEBYTECODE=1 attend "$venv/bin/python" -m tpch --csv "$csv" --work "$work/files" --out "$out" \
+PYTHONPATH=benches PYTHONDONTWRITEBYTECODE=1 attend "$python" -m tpch --csv "$csv" --work "$work/files" --out "$out" \
     --scale "$scale" --systems "$systems" --threads "$threads" --repeats "${REPEATS:-5}" --pg-repeats "${PG_REPEATS:-1}" \
     --timeout "${TIMEOUT:-600}" "${arguments[@]}"

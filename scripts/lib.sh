@@ -75,6 +75,17 @@ attend() {
     return "$status"
 }
 
+# conduct NAME COMMAND…: runs to its end a client that has programs of its own to stop: it gets our SIGTERM, and is waited for.
+conduct() {
+    local status=0
+    setsid "${@:2}" </dev/null &
+    pids+=("$!")
+    names+=("$1")
+    wait "${pids[-1]}" || status=$?
+    unset 'pids[-1]' 'names[-1]'
+    return "$status"
+}
+
 # stop_all: SIGTERM to everything that was started, last one first; what does not end is killed, which is an error.
 stop_all() {
     local i n status=0
@@ -118,4 +129,13 @@ leave() {
 # scratch_dir NAME: a new directory on a disk. Not in /tmp, which is memory on many machines.
 scratch_dir() {
     mktemp -d "${TMPDIR:-/var/tmp}/$1.XXXXXX"
+}
+
+# bench_python: prints the path of a Python that has the libraries of benches/requirements.txt.
+bench_python() {
+    local venv=${XDG_CACHE_HOME:-$HOME/.cache}/quire/bench-venv
+    # in $(…) a failure alone would not end the script
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" >&2 || return
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r benches/requirements.txt >&2 || return
+    echo "$venv/bin/python"
 }

@@ -1,0 +1,98 @@
+"""Ratios, bars and the report as Markdown."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tpch.markdown import NOT_TPC, bars, listed, machine_line, ms, number, table, when
+from tpch.summary import Bar, medians, ratios
+
+Record = dict[str, Any]
+# What unsealed and updated rows may cost.
+BOUND = 1.25
+
+
+def whole(phase: Record) -> bool:
+    return phase["held"] and all(one["median_ms"] is not None and one["answer"] != "wrong" for one in phase["queries"])
+
+
+def complete(record: Record) -> Record:
+    """Ratios of each phase to the first, and bars of the last one; none when rows did not stay where they were put."""
+    clean, *others = record["phases"]
+    for phase in record["phases"]:
+        phase["sum_ms"] = sum(medians(phase).values())
+    for phase in others:
+        phase["ratio"] = ratios(phase, clean)
+    last = others[-1]
+    fine = whole(clean) and whole(last)
+    each = last["ratio"]["queries"]
+    found = [
+        Bar("sum of the 22, unsealed and updated rows / none", BOUND, last["ratio"]["sum"] if fine else None),
+        Bar("worst query of the 22", BOUND, max(each.values()) if fine else None),
+    ]
+    record["bars"] = [asdict(bar) for bar in found]
+    return record
+
+
+def query_rows(record: Record) -> list[list[str]]:
+    phases = record["phases"]
+    rows = []
+    for index, one in enumerate(phases[0]["queries"]):
+        figures = [phase["queries"][index] for phase in phases]
+        cells = [ms(f["median_ms"]) + (f" ({f['answer']})" if f["answer"] in ("wrong", "failed") else "") for f in figures]
+        rows.append([f"Q{one['query']}", *cells, *(number(p["ratio"]["queries"].get(one["query"]), 2) for p in phases[1:])])
+    others = [phase["ratio"] for phase in phases[1:]]
+    rows.append(["Sum", *(ms(phase["sum_ms"]) for phase in phases), *(number(ratio["sum"], 2) for ratio in others)])
+    rows.append(["Geometric mean", *("–" for _ in phases), *(number(ratio["geomean"], 2) for ratio in others)])
+    return rows
+
+
+def state_rows(record: Record) -> list[list[str]]:
+    names = ("delta_rows", "deleted_rows", "segments")
+    rows = []
+    for phase in record["phases"]:
+        figures = [f"{phase['before'][name]:,.0f}" for name in names]
+        rows.append([phase["title"], *figures, "yes" if phase["held"] else "**no**"])
+    return rows
+
+
+def change_rows(record: Record) -> list[list[str]]:
+    rows = []
+    small = {one["table"]: one for one in record["unsealed"]}
+
+    def share(one: Record | None) -> str:
+        return f"{100 * one['changed'] / one['rows']:.1f} %" if one else "–"
+
+    for one in record["updated"]:
+        other = small.get(one["table"])
+        transactions = str(other["transactions"]) if other else "–"
+        rows.append([one["table"], f"{one['rows']:,}", share(one), share(other), transactions])
+    return rows
+
+
+def conditions(record: Record) -> list[str]:
+    lines = [f"{when(record)} UTC; scale {record['scale']:g}, {record['threads']} threads; {record['version']}"]
+    lines.append(f"Machine: {machine_line(record)}")
+    lines.append(f"Times: medians of {record['repeats']} runs after a first one, warm, ms")
+    lines.append(f"Storage nodes, while queries run: `{' '.join(record['storage_flags'])}`")
+    return lines
+
+
+def problems(record: Record) -> list[str]:
+    found = [f"{p['title']}, Q{q['query']}: {q['problem']}" for p in record["phases"] for q in p["queries"] if q.get("problem")]
+    moved = [p["title"] for p in record["phases"] if not p["held"]]
+    return found + [
+        f"{title}: not so many rows in the delta, or deleted and still stored, as were put there (sealed or compacted?)" for title in moved
+    ]
+
+
+def report(record: Record) -> str:
+    head = ["Query", *(phase["title"] for phase in record["phases"]), *(f"{p['title']} / clean" for p in record["phases"][1:])]
+    text = f"# TPC-H at scale {record['scale']:g}, with unsealed and updated rows\n\n{listed(conditions(record))}\n"
+    text += f"{NOT_TPC} [How to read it](README.md#unsealed-and-updated-rows).\n\n## Bars\n\n{bars(record)}"
+    text += f"\n## Queries\n\n{table(head, query_rows(record))}"
+    text += f"\n## State\n\n{table(['', 'delta rows', 'deleted rows', 'segments', 'stayed'], state_rows(record))}"
+    heads = ["Table", "rows", "updated, in segments", "in the delta", "transactions of the latter"]
+    text += f"\n## Changes\n\n{table(heads, change_rows(record))}"
+    if found := problems(record):
+        text += f"\n## Problems\n\n{listed(found)}"
+    return text
