@@ -470,11 +470,6 @@ impl PendingWrite {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// Their size in memory.
-    pub(crate) fn batch_bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
-    }
-
     fn into_write(mut self, table: TableId) -> Result<TableWrite, SqlError> {
         self.all_keys |= self.keys.len() > KEYS_MAX;
         if self.all_keys {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
@@ -34,6 +34,16 @@ const SEGMENT_BYTES_MAX: usize = 256 << 20;
 pub(crate) struct Check {
     pub(crate) name: String,
     pub(crate) expr: Arc<dyn PhysicalExpr>,
+}
+
+/// What rows need by themselves: their buffers may be those of a whole page, or have room for many more.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used() + column.len() * 16,
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used() + column.len() * 16,
+        other => other.primitive_width().unwrap_or(1) * column.len(),
+    };
+    rows.columns().iter().map(of_column).sum()
 }
 
 /// Where rows go and what they are checked against.
@@ -146,9 +156,10 @@ impl TableWriter {
 
     /// Checks and keeps what is left; the transaction's pending write, the rows taken, and what is left to foreign keys.
     pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64, KeyEffects), SqlError> {
+        let bytes = |rows: &[RecordBatch]| rows.iter().map(bytes_of).sum::<usize>();
         let small = self.is_temporary()
             || self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX
-                && self.waiting_bytes + self.write.batch_bytes() <= LOG_BYTES_MAX;
+                && bytes(&self.waiting) + bytes(&self.write.batches) <= LOG_BYTES_MAX;
         while self.waiting_rows > 0 && !small {
             self.write_segment().await?;
         }
