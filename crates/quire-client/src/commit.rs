@@ -25,8 +25,8 @@ const OVERHEAD_BYTES: usize = 1 << 10;
 const SHARED_BYTES_MAX: usize = 64 << 10;
 /// Commits in one request.
 const SHARED_MAX: usize = 256;
-/// Shared requests under way. While they are, commits gather for the next.
-const REQUESTS_MAX: usize = 2;
+/// Shared requests under way. While one is, commits gather for the next: the fewer requests, the more share a flush and a round trip.
+const REQUESTS_MAX: usize = 1;
 
 /// Commits that wait to be sent.
 #[derive(Debug, Default)]
