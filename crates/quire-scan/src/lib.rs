@@ -30,6 +30,8 @@ pub use seek::indexes_for;
 
 mod mask;
 
+mod tabulate;
+
 mod morsel;
 
 mod scan;

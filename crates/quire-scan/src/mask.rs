@@ -9,7 +9,8 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::cast::as_boolean_array;
 use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 
-use crate::{Predicate, ScanError};
+use crate::tabulate::Tabulated;
+use crate::{Predicate, ScanError, ScanSpec};
 
 /// Below this share of rows left, the next predicate is evaluated on the survivors only.
 const COMPACT_BELOW: f64 = 0.25;
@@ -25,6 +26,7 @@ pub(crate) struct Tally {
     generation: AtomicU64,
     seen: AtomicUsize,
     kept: AtomicUsize,
+    tabulated: Tabulated,
 }
 
 impl Tally {
@@ -58,6 +60,7 @@ pub(crate) fn select(
     tallies: &[Tally],
     rows: usize,
     mut selected: Option<BooleanBuffer>,
+    spec: &ScanSpec,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
     for (predicate, tally) in predicates.iter().zip(tallies) {
@@ -71,23 +74,23 @@ pub(crate) fn select(
         let columns = predicate.columns.iter().map(|&c| column(c)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(predicate.schema.clone(), columns, &options)?;
+        let current = tally.tabulated.current(predicate, spec)?;
         selected = match selected {
             Some(mask) if (left as f64) < rows as f64 * COMPACT_BELOW => {
                 let survivors = filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?;
-                let passed = evaluate(predicate, &survivors)?;
+                let passed = current.evaluate(predicate, &survivors)?;
                 Some(scatter(&mask, &passed))
             }
-            Some(mask) => Some(&mask & &evaluate(predicate, &batch)?),
-            None => Some(evaluate(predicate, &batch)?),
+            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch)?),
+            None => Some(current.evaluate(predicate, &batch)?),
         };
         tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }
     Ok(selected.filter(|mask| mask.count_set_bits() < rows))
 }
 
-/// True where the predicate is true; NULL counts as false.
-fn evaluate(predicate: &Predicate, batch: &RecordBatch) -> Result<BooleanBuffer, ScanError> {
-    let result = predicate.expr.evaluate(batch)?.into_array(batch.num_rows())?;
+/// True where a predicate's result is true; NULL counts as false.
+pub(crate) fn truth(result: ArrayRef) -> Result<BooleanBuffer, ScanError> {
     let result = as_boolean_array(&result)?;
     Ok(match result.nulls() {
         Some(nulls) => result.values() & nulls.inner(),
