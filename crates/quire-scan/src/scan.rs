@@ -364,7 +364,9 @@ impl Reader {
         for offset in (0..rows).step_by(step) {
             let length = step.min(rows - offset);
             let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
-            let mask = select(&self.scan.spec.predicates, &self.scan.tallies, length, start, &self.scan.spec, |c| columns[&c].slice(offset, length))?;
+            let mask = select(&self.scan.spec.predicates, &self.scan.tallies, length, start, &self.scan.spec, |c| {
+                columns[&c].slice(offset, length)
+            })?;
             slices.push(Slice { offset, length, mask });
         }
         Ok(slices)

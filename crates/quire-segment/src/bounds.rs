@@ -12,7 +12,7 @@ use quire_types::{Datum, SqlType};
 const TEXT_BYTES_MAX: usize = 32;
 
 /// Bounds of the non-null values; `None` where there is no value or the type keeps none.
-pub(crate) fn bounds(array: &ArrayRef, ty: SqlType) -> (Option<Datum>, Option<Datum>) {
+pub fn bounds(array: &ArrayRef, ty: SqlType) -> (Option<Datum>, Option<Datum>) {
     if !ty.has_bounds() {
         return (None, None);
     }

@@ -19,9 +19,10 @@ mod encode;
 pub use encode::{EncodeOptions, EncodedSegment, encode};
 
 mod bounds;
+pub use bounds::bounds;
 
 mod sketch;
-pub use sketch::distinct_estimate;
+pub use sketch::{distinct_estimate, sketch};
 
 mod interval;
 

@@ -12,7 +12,7 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 const LG_REGISTERS: u8 = 11;
 
 /// A sketch of a column's values; empty for types that nobody joins or groups by.
-pub(crate) fn sketch(array: &ArrayRef) -> Bytes {
+pub fn sketch(array: &ArrayRef) -> Bytes {
     let Ok(mut sketch) = HllSketch::new(LG_REGISTERS, HllType::Hll4) else { return Bytes::new() };
     match array.data_type() {
         DataType::Boolean => return Bytes::new(),

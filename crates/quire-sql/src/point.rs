@@ -101,7 +101,7 @@ impl QuireTable {
             batch_rows: state.config().batch_size(),
             limit: None,
         };
-        let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own);
+        let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own, || None);
         let expected = Expected { table: Arc::new(table), selectivity: 1.0 };
         let scan = ScanExec::try_new(spec, filters, self.source.clone(), 1, expected)?;
         let found: Vec<RecordBatch> = scan.execute(0, state.task_ctx())?.try_collect().await?;

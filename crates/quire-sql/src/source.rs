@@ -138,6 +138,12 @@ impl PageColumns {
         }
     }
 
+    /// The rows of a view's delta, in the schema of the table, if none has to be asked for.
+    pub(crate) fn delta_at_hand(&self, table: &Arc<TableDef>, view: &TableView) -> Option<Vec<RecordBatch>> {
+        let (runs, missing) = self.deltas.cover(table, view);
+        missing.is_empty().then(|| runs.iter().map(|run| run.rows.clone()).collect())
+    }
+
     /// In which order a column of a row group ascends. This is what an index is here: segments never change, so a page is sorted once, when
     /// somebody first looks for a value in it, and its order is kept in memory.
     pub(crate) fn page_order(

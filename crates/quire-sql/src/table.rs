@@ -62,9 +62,9 @@ impl QuireTable {
 impl QuireTable {
     /// What is known of the rows that it gives.
     pub(crate) fn statistics(&self) -> Arc<Statistics> {
-        let statistics =
-            self.statistics.get_or_init(|| Arc::new(self.source.statistics.of(&self.def, &self.schema, &self.view, &self.own)));
-        statistics.clone()
+        let delta = || self.source.delta_at_hand(&self.def, &self.view);
+        let make = || Arc::new(self.source.statistics.of(&self.def, &self.schema, &self.view, &self.own, delta));
+        self.statistics.get_or_init(make).clone()
     }
 }
 
