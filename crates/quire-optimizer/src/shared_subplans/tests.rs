@@ -202,8 +202,8 @@ async fn parts_within_parts_run_once() {
 
 #[tokio::test]
 async fn what_differs_is_not_shared() {
-    reads("SELECT (SELECT sum(v) FROM t WHERE k = 1), (SELECT sum(v) FROM t WHERE k = 2)", 2, 2).await;
-    reads("SELECT (SELECT sum(v) FROM t), (SELECT max(v) FROM t)", 2, 2).await;
+    reads("SELECT (SELECT sum(v) FROM t WHERE k = 1) AS a, (SELECT sum(v) FROM t WHERE k = 2) AS b", 2, 2).await;
+    reads("SELECT (SELECT sum(v) FROM t) AS a, (SELECT max(v) FROM t) AS b", 2, 2).await;
 }
 
 #[tokio::test]

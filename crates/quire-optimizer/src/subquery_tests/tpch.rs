@@ -252,7 +252,8 @@ async fn q21_looks_at_other_lines_when_few_of_its_own_are_left() {
 
 #[tokio::test]
 async fn a_rule_that_is_off_does_nothing() {
-    let options = OptimizerOptions { semi_join_pushdown: false, magic_sets: false, ..OptimizerOptions::default() };
+    // The join order moves semi joins as well.
+    let options = OptimizerOptions { semi_join_pushdown: false, magic_sets: false, join_reordering: false, ..OptimizerOptions::default() };
     assert!(!has(&semi_joins(&plan(Q18, options.clone()).await), &["orders"], &["lineitem"]));
     for query in [Q2, Q17, Q20] {
         assert_eq!(magic_sets(&plan(query, options.clone()).await), 0);
