@@ -20,6 +20,7 @@ pub use estimate::{ColumnEstimate, Estimate, Estimator, selectivity};
 mod join_order;
 pub use join_order::JoinOrder;
 
+mod barrier;
 mod decimals;
 mod magic_set;
 mod rule;

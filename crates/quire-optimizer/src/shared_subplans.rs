@@ -26,6 +26,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use crate::OptimizerOptions;
+use crate::barrier::{RaiseBarriers, RemoveBarriers};
 use crate::decimals::DecimalArithmetic;
 use exec::{Shared, SharedExec};
 use same::{repeatable, same};
@@ -39,8 +40,10 @@ pub fn physical_rules(same_leaf: SameLeaf) -> Vec<Arc<dyn PhysicalOptimizerRule 
     // Plans have their shape by then, and dynamic filters are not yet in the scans: later, two parts alike would differ by what the
     // joins above them filter, and sharing one would lose rows.
     let place = rules.iter().position(|rule| rule.name() == "EnsureCooperative").expect("DataFusion has this rule, before dynamic filters");
+    rules.insert(place, Arc::new(RaiseBarriers));
     rules.insert(place, Arc::new(SharedSubplans::new(same_leaf)));
     // Last: other rules know operators, not what stands for them.
+    rules.push(Arc::new(RemoveBarriers));
     rules.push(Arc::new(DecimalArithmetic));
     rules
 }

@@ -114,9 +114,6 @@ impl RocksStore {
         options.set_keep_log_file_num(4);
         // Appends go to a preallocated, recycled file: an fdatasync then writes no metadata, which on ext4 is nearly half of its time.
         options.set_recycle_log_file_num(2);
-        // What is not durable yet need not reach the kernel either: `sync` hands over all of it with one call. A process that is killed before
-        // loses what nobody was told of.
-        options.set_manual_wal_flush(true);
         options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
         let family_options = || {
             let mut options = Options::default();
