@@ -1,6 +1,6 @@
 //! Delta rows as bytes: what one commit inserted into one table.
 //!
-//! An Arrow IPC stream begins with its schema, which is ten times as long as a row. Here columns are named by their ids and SQL types, and the
+//! An Arrow IPC stream begins with its schema, for one row as for a million. Here columns are named by their ids and SQL types, and the
 //! rows follow as one IPC message. docs/formats.md has it byte by byte.
 
 use std::collections::HashMap;
