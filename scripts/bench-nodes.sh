@@ -40,16 +40,7 @@ mkdir -p "$out" "$logs"
 logs=$(cd "$logs" && pwd)
 work=$(scratch_dir "quire-bench-$what")
 
-at_end() {
-    if [ "$1" -ne 0 ]; then
-        echo "failed (status $1); logs: $logs/*.log" >&2
-    fi
-    if [ "${KEEP:-}" = 1 ]; then
-        echo "data kept: $work"
-    else
-        rm -rf "$work"
-    fi
-}
+at_end() { keep_or_remove "$1" "$logs" "$work"; }
 
 on_exit at_end
 python=$(bench_python)

@@ -53,16 +53,7 @@ mkdir "$work"/{csv,files,quire,postgres}
 csv=${CSV:-$work/csv}
 arguments=()
 
-at_end() {
-    if [ "$1" -ne 0 ]; then
-        echo "failed (status $1); logs: $logs/*.log" >&2
-    fi
-    if [ "${KEEP:-}" = 1 ]; then
-        echo "data kept: $work"
-    else
-        rm -rf "$work"
-    fi
-}
+at_end() { keep_or_remove "$1" "$logs" "$work"; }
 
 # Storage: ports 0 to 2 and HTTP 3 to 5; compute: 6 and HTTP 7.
 start_quire() {

@@ -139,3 +139,15 @@ bench_python() {
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r benches/requirements.txt >&2 || return
     echo "$venv/bin/python"
 }
+
+# keep_or_remove STATUS LOGS WORK: the end of a measurement. Says where the logs are when it failed; the data goes unless KEEP=1.
+keep_or_remove() {
+    if [ "$1" -ne 0 ]; then
+        echo "failed (status $1); logs: $2/*.log" >&2
+    fi
+    if [ "${KEEP:-}" = 1 ]; then
+        echo "data kept: $3"
+    else
+        rm -rf "$3"
+    fi
+}

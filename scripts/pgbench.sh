@@ -50,16 +50,7 @@ if [ "$(id -u)" -eq 0 ]; then
     chmod 711 "$work"
 fi
 
-at_end() {
-    if [ "$1" -ne 0 ]; then
-        echo "failed (status $1); logs: $out/*.log" >&2
-    fi
-    if [ "${KEEP:-}" = 1 ]; then
-        echo "data kept: $work"
-    else
-        rm -rf "$work"
-    fi
-}
+at_end() { keep_or_remove "$1" "$out" "$work"; }
 
 # Three storage nodes, PostgreSQL's door, HTTP; then PostgreSQL's primary and its standbys.
 port=$(free_ports 8)
