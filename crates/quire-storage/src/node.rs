@@ -241,6 +241,9 @@ fn raft_config(cluster: &str) -> Result<Arc<Config>, String> {
         enable_pre_vote: Some(true),
         // A node with a new disk has less than it had; `gate` sees to it that this is safe.
         allow_log_reversion: Some(true),
+        // What a leader had not flushed when it was killed, its followers may have. Leading on in its old term, it would put other
+        // entries under the same indexes and terms, which Raft takes for the same (dissertation, section 3.5): copies would differ.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|e| e.to_string())

@@ -227,6 +227,25 @@ async fn three_nodes_go_on_without_any_one_of_them() {
     }
 }
 
+async fn term(member: &Member) -> u64 {
+    let mut client = v1::admin_client::AdminClient::connect(format!("http://{}", member.address())).await.unwrap();
+    client.status(v1::StatusRequest {}).await.unwrap().into_inner().term
+}
+
+/// What it had sent to others and not flushed itself would otherwise be written twice, in the same term.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_comes_back_leads_in_a_new_term() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = group(dir.path(), 1).await;
+    let log = snapshot(&members, "", 0).await[0].log_id.clone();
+    let before = term(&members[0]).await;
+    members[0].stop().await;
+    members[0].start().await;
+    assert_eq!(commit(&members, &log, create(1)).await, Outcome::Committed(Lsn(1)));
+    assert!(term(&members[0]).await > before, "it led on in term {before}");
+    members[0].stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_on_the_wire_is_refused() {
     let dir = tempfile::tempdir().unwrap();

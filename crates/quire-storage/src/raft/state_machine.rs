@@ -187,6 +187,10 @@ impl RaftStateMachine<Group> for StateMachine {
                     }
                 };
                 let log_id = entry.log_id();
+                if self.applied.last.is_some_and(|last| log_id.index != last.index + 1) {
+                    failed = Some(io::Error::other(format!("the log has no entry between {:?} and {log_id}", self.applied.last)));
+                    break;
+                }
                 // A panic here would come back at every replay and on every replica alike: better that all stop at once and say so.
                 let (this, decided) = (&mut *self, &mut batch);
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.decide(entry.payload, log_id, decided)));
