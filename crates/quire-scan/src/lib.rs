@@ -32,6 +32,9 @@ mod mask;
 
 mod tabulate;
 
+mod packed;
+pub use packed::{pack, unpack};
+
 mod morsel;
 
 mod scan;

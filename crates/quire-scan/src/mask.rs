@@ -7,8 +7,9 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::cast::as_boolean_array;
-use datafusion_physical_expr_common::physical_expr::snapshot_generation;
+use datafusion_physical_expr_common::physical_expr::{is_volatile, snapshot_generation};
 
+use crate::packed::{Verdicts, unpack};
 use crate::tabulate::Tabulated;
 use crate::{Predicate, ScanError, ScanSpec};
 
@@ -41,6 +42,14 @@ impl Tally {
         self.kept.fetch_add(kept, Ordering::Relaxed);
     }
 
+    /// What the predicate says of the entries of a page's dictionary; `None` when it has to be asked row by row.
+    pub(crate) fn verdicts(&self, predicate: &Predicate, column: impl Fn(usize) -> Option<ArrayRef>) -> Option<Verdicts> {
+        if predicate.columns.len() != 1 || self.is_useless(predicate) || is_volatile(&predicate.expr) {
+            return None;
+        }
+        Verdicts::of(predicate, &column(predicate.columns[0])?)
+    }
+
     /// Begins again when the predicate is another than before. To be called now and then.
     pub(crate) fn look(&self, predicate: &Predicate) {
         if predicate.is_optional() {
@@ -54,16 +63,16 @@ impl Tally {
 }
 
 /// The rows of a slice that satisfy every predicate, but for those that are not worth it; `None` when all do. `column` gives a table column's
-/// slice.
+/// slice, packed; `verdicts` are what predicates say of a dictionary's entries.
 pub(crate) fn select(
-    predicates: &[Predicate],
     tallies: &[Tally],
+    verdicts: &[Option<Verdicts>],
     rows: usize,
     mut selected: Option<BooleanBuffer>,
     spec: &ScanSpec,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
-    for (predicate, tally) in predicates.iter().zip(tallies) {
+    for ((predicate, tally), verdicts) in spec.predicates.iter().zip(tallies).zip(verdicts) {
         let left = selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits);
         if left == 0 {
             break;
@@ -71,7 +80,14 @@ pub(crate) fn select(
         if tally.is_useless(predicate) {
             continue;
         }
-        let columns = predicate.columns.iter().map(|&c| column(c)).collect();
+        if let Some(verdicts) = verdicts {
+            let passed = verdicts.rows(&column(predicate.columns[0]));
+            selected = Some(selected.map_or(passed.clone(), |mask| &mask & &passed));
+            tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
+            continue;
+        }
+        let columns = predicate.columns.iter().zip(predicate.schema.fields()).map(|(&c, field)| unpack(&column(c), field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(predicate.schema.clone(), columns, &options)?;
         let current = tally.tabulated.current(predicate, spec)?;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::BatchCoalescer;
+use arrow::compute::{BatchCoalescer, FilterBuilder};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::conjunction;
@@ -19,6 +20,7 @@ use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentMeta};
 
 use crate::mask::{Tally, select};
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
+use crate::packed::{Verdicts, unpack};
 use crate::prune::surviving_row_groups;
 use crate::seek::Seek;
 use crate::spec::{OWN_BATCH_ROWS, is_dynamic};
@@ -33,6 +35,9 @@ mod tests;
 const PREFETCH_ROW_GROUPS: usize = 4;
 /// Remaining columns are prefetched too while at least this share of row groups turned out to have survivors.
 const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
+
+/// Of a slice with one survivor in more rows than this, the survivors are taken first and unpacked then.
+const UNPACK_ALL_ABOVE: usize = 4;
 
 /// A scan under way, shared by its partitions.
 pub struct Scan {
@@ -359,14 +364,18 @@ impl Reader {
         columns: &HashMap<usize, ArrayRef>,
     ) -> Result<Vec<Slice>, ScanError> {
         let step = self.scan.spec.batch_rows;
-        self.scan.spec.predicates.iter().zip(&self.scan.tallies).for_each(|(predicate, tally)| tally.look(predicate));
+        let predicates = self.scan.spec.predicates.iter().zip(&self.scan.tallies);
+        let verdicts: Vec<Option<Verdicts>> = predicates
+            .map(|(predicate, tally)| {
+                tally.look(predicate);
+                tally.verdicts(predicate, |c| columns.get(&c).cloned())
+            })
+            .collect();
         let mut slices = Vec::with_capacity(rows.div_ceil(step));
         for offset in (0..rows).step_by(step) {
             let length = step.min(rows - offset);
             let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
-            let mask = select(&self.scan.spec.predicates, &self.scan.tallies, length, start, &self.scan.spec, |c| {
-                columns[&c].slice(offset, length)
-            })?;
+            let mask = select(&self.scan.tallies, &verdicts, length, start, &self.scan.spec, |c| columns[&c].slice(offset, length))?;
             slices.push(Slice { offset, length, mask });
         }
         Ok(slices)
@@ -397,12 +406,22 @@ impl Reader {
             self.counts.push_back(RecordBatch::try_new_with_options(self.scan.output.clone(), vec![], &options)?);
             return Ok(());
         }
-        let columns = self.scan.spec.projection.iter().map(|&index| column(index).slice(slice.offset, slice.length)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(slice.length));
+        let survivors = slice.survivors();
+        let mask = slice.mask.map(|mask| BooleanArray::new(mask, None));
+        // Of few rows only these are unpacked.
+        let early = mask.as_ref().filter(|_| survivors * UNPACK_ALL_ABOVE < slice.length).map(|mask| FilterBuilder::new(mask).build());
+        let columns = self.scan.spec.projection.iter().zip(self.scan.output.fields()).map(|(&index, field)| {
+            let stored = column(index).slice(slice.offset, slice.length);
+            let stored = early.as_ref().map_or(Ok(stored.clone()), |filter| filter.filter(&stored))?;
+            unpack(&stored, field.data_type())
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        let rows = if early.is_some() { survivors } else { slice.length };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.scan.output.clone(), columns, &options)?;
-        match slice.mask {
+        match mask.filter(|_| early.is_none()) {
             None => self.coalescer.push_batch(batch)?,
-            Some(mask) => self.coalescer.push_batch_with_filter(batch, &BooleanArray::new(mask, None))?,
+            Some(mask) => self.coalescer.push_batch_with_filter(batch, &mask)?,
         }
         Ok(())
     }

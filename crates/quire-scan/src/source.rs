@@ -55,7 +55,7 @@ pub enum ScanError {
     Arrow(#[from] ArrowError),
 }
 
-/// Decoded columns and delta rows, from wherever they are.
+/// Decoded columns and delta rows, from wherever they are. Columns may be packed ([`crate::pack`]), row ids are not.
 #[async_trait]
 pub trait ColumnSource: Send + Sync + 'static {
     /// The whole column of one row group, if it is in memory already.

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
-use quire_scan::{ColumnSource, OwnRows, datum_scalar};
+use quire_scan::{ColumnSource, OwnRows, datum_scalar, unpack};
 use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
@@ -146,9 +146,7 @@ impl UniqueKey {
                 }
                 continue;
             }
-            let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
-            let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
-            let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
+            let columns = self.stored(table, segment, row_group, source).await?;
             let live = match deleted.any_in(segment.row_id_min..=segment.row_id_max) {
                 true => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
                 false => None,
@@ -166,6 +164,21 @@ impl UniqueKey {
             }
         }
         Ok(None)
+    }
+
+    /// The key's columns of a row group.
+    async fn stored(
+        &self,
+        table: &TableDef,
+        segment: &Arc<SegmentMeta>,
+        row_group: usize,
+        source: &PageColumns,
+    ) -> Result<Vec<ArrayRef>, SqlError> {
+        let columns = self.positions.iter().map(|&p| &table.columns[p]);
+        let pages = columns.clone().map(|column| source.column(segment, row_group, column));
+        let pages = futures::future::try_join_all(pages).await.map_err(scan_error)?;
+        let values = pages.iter().zip(columns).map(|((page, _, _), column)| unpack(page, &column.ty.arrow()));
+        values.collect::<Result<_, _>>().map_err(arrow_error)
     }
 
     /// Whether a row of a row group (its number, and the position of its first row in the segment) has the key and is not deleted.
@@ -253,9 +266,7 @@ impl UniqueKey {
                     }
                     continue;
                 }
-                let columns = self.positions.iter().map(|&p| source.column(segment, row_group, &table.columns[p]));
-                let columns = futures::future::try_join_all(columns).await.map_err(scan_error)?;
-                let columns: Vec<ArrayRef> = columns.into_iter().map(|(array, _, _)| array).collect();
+                let columns = self.stored(table, segment, row_group, source).await?;
                 let live = live_rows(segment, row_group, base, u64::from(meta.rows), &deleted, source).await?;
                 if mark(&columns, Some(&live))? == 0 {
                     return Ok(found);

@@ -8,7 +8,7 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows};
+use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows, unpack};
 use quire_types::{Datum, Lsn, RowId, RowIds, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
@@ -86,13 +86,14 @@ impl Lookup<'_> {
             return Ok(());
         }
         let taken = match positions {
-            [position] => columns.iter().map(|column| column.slice(*position, 1)).collect(),
+            [position] => columns.iter().map(|column| column.slice(*position, 1)).collect::<Vec<_>>(),
             _ => {
                 let positions = UInt32Array::from_iter_values(positions.iter().map(|&position| position as u32));
                 columns.iter().map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
             }
         };
         let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
+        let taken = unpacked(taken, schema.fields().iter().map(|field| field.data_type()))?;
         let options = RecordBatchOptions::new().with_row_count(Some(ids.len()));
         found.push(Found { rows: RecordBatch::try_new_with_options(schema, taken, &options).map_err(arrow_error)?, ids });
         Ok(())
@@ -164,7 +165,11 @@ fn whole_number(column: &ArrayRef) -> Option<i64> {
     }
 }
 
-/// Columns of a row group, by their positions in the table.
+fn unpacked<'a>(columns: Vec<ArrayRef>, types: impl Iterator<Item = &'a DataType>) -> Result<Vec<ArrayRef>, SqlError> {
+    columns.iter().zip(types).map(|(column, data_type)| unpack(column, data_type)).collect::<Result<_, _>>().map_err(arrow_error)
+}
+
+/// Columns of a row group, by their positions in the table; packed.
 async fn columns(
     source: &PageColumns,
     table: &TableDef,
@@ -200,6 +205,7 @@ pub(crate) async fn matching(
     row_group: usize,
 ) -> Result<Vec<usize>, SqlError> {
     let columns = columns(source, table, segment, row_group, &key.positions).await?;
+    let columns = unpacked(columns, wanted.schema_ref().fields().iter().map(|field| field.data_type()))?;
     let column = table.columns[key.positions[0]].id;
     let order = source.page_order(segment, row_group, column, &columns[0]).map_err(scan_error)?;
     let options = SortOptions { descending: false, nulls_first: false };

@@ -92,7 +92,10 @@ impl PageColumns {
         let Some(read) = segment.page_read(row_group, column) else { return Ok(None) };
         let footer = self.footer(segment)?;
         let meta = segment.clone();
-        let decode = move |bytes| quire_segment::decode(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string());
+        let decode = move |bytes| {
+            let page = quire_segment::decode(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string())?;
+            Ok(quire_scan::pack(page))
+        };
         let (array, tier) = match self.cache.decoded(read, decode).await {
             Ok(page) => page,
             Err(CacheError::Page(error @ PageError::Missing { .. })) => return Err(self.missing(segment, error).await),

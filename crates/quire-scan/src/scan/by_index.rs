@@ -13,6 +13,7 @@ use quire_types::{RowId, SegmentMeta};
 
 use super::{Reader, Scan, Slice};
 use crate::morsel::{implicit_first, may_have_deletes};
+use crate::packed::unpack;
 use crate::seek::Seek;
 use crate::{ScanCounters, ScanError};
 
@@ -60,13 +61,13 @@ impl Scan {
                 continue;
             }
             self.read_columns(segment, row_group, &[seek.column], columns).await?;
-            let values = &columns[&seek.column];
+            let values = unpack(&columns[&seek.column], &data_type)?;
             if *values.data_type() != data_type {
                 continue;
             }
-            let Some(order) = self.source.order(segment, row_group, column, values)? else { continue };
+            let Some(order) = self.source.order(segment, row_group, column, &values)? else { continue };
             let most = (values.len() / ROWS_PER_FOUND).max(1);
-            if let Some(found) = seek.positions(&order, values, most)? {
+            if let Some(found) = seek.positions(&order, &values, most)? {
                 return Ok(Some(found));
             }
         }
