@@ -230,12 +230,13 @@ impl Session {
     /// A query's batch as rows of the table: coerced, and the columns that it does not give filled with their defaults.
     pub(crate) async fn complete(&self, table: &TableDef, targets: &[usize], batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
         let rows = batch.num_rows();
+        let home = self.statement_home();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
             columns.push(match targets.iter().position(|t| *t == position) {
                 Some(source) => {
                     let schema = batch.schema();
-                    values::coerce(batch.column(source).clone(), schema.field(source), column, &table.name)?
+                    values::coerce(batch.column(source).clone(), schema.field(source), column, &table.name, &home)?
                 }
                 None => self.default_values(table, column, rows).await?,
             });
@@ -253,7 +254,7 @@ impl Session {
         if let Some(sequence) = sequence {
             let values: ArrayRef = Arc::new(Int64Array::from(self.cell.next_values(sequence, rows).await?));
             let field = Field::new(&column.name, values.data_type().clone(), true);
-            return Ok(values::coerce(values, &field, column, &table.name)?);
+            return Ok(values::coerce(values, &field, column, &table.name, &self.statement_home())?);
         }
         let Some(default) = &column.default else { return Ok(new_null_array(&column.ty.arrow(), rows)) };
         let physical = self.physical(bind::parse_sql_expression(default)?, &DFSchema::empty())?;
@@ -262,7 +263,7 @@ impl Session {
             .map_err(|e| SqlError::internal(e.to_string()))?;
         let array = physical.evaluate(&empty).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?;
         let field = Field::new(&column.name, array.data_type().clone(), true);
-        Ok(values::coerce(array, &field, column, &table.name)?)
+        Ok(values::coerce(array, &field, column, &table.name, &self.statement_home())?)
     }
 
     /// A DEFAULT as the planner has it.

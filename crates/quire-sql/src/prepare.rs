@@ -57,7 +57,7 @@ impl Session {
         }
         let given = types.iter().map(wire_type).collect::<Result<Vec<_>, _>>()?;
         let statement = Parsed { statement, source: self.source.clone() };
-        let prepared = Box::pin(self.analyse(statement, &given)).await?;
+        let prepared = Box::pin(self.analyse(&name, statement, &given)).await?;
         self.keep_statement(name, Some(Arc::new(prepared)));
         Ok(Response::Complete("PREPARE".into()))
     }

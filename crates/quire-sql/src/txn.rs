@@ -104,6 +104,11 @@ impl Transaction {
         }
     }
 
+    /// When it began, in microseconds since 1970.
+    pub(crate) fn began(&self) -> i64 {
+        self.began
+    }
+
     /// Whether it has its turn with a row.
     pub(crate) fn has_turn(&self, key: RowKey) -> bool {
         self.turns.iter().any(|turn| turn.is_with(key))
