@@ -291,6 +291,14 @@ pub(crate) fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
     }
 }
 
+/// A constant as a parameter's value; `None` when it takes a plan to know it in that type.
+pub(crate) fn parameter(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
+    match (Literal::of(expr, ty)?, ty) {
+        (Literal::Text(digits), SqlType::Numeric { scale, .. }) if !has_scale(&digits, scale) => None,
+        (literal, _) => array_of(&[literal], ty),
+    }
+}
+
 /// A constant that is not NULL, as one row of the type of a column that it is compared with; `None` when it may be no value of the type.
 pub(crate) fn compared(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
     match (Literal::of(expr, ty)?, ty) {

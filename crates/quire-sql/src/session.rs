@@ -352,6 +352,9 @@ impl Session {
             Statement::Discard { object_type } => self.discard(&object_type),
             Statement::Prepare { name, data_types, statement } => Box::pin(self.prepare_named(&name, &data_types, *statement)).await,
             Statement::Execute { name: Some(name), parameters, immediate: false, .. } => {
+                if let Some((prepared, parameters)) = self.ready_for(&name, &parameters)? {
+                    return self.in_transaction(Job::Ready { prepared, parameters }).await;
+                }
                 let statement = self.executed(&name, parameters)?;
                 Box::pin(self.dispatch(statement)).await
             }
