@@ -12,12 +12,7 @@ use quire_sql::{ParamValue, SqlError, WireType};
 use quire_types::SqlType;
 
 /// Decodes the parameters of one Bind; dates and times are read at `home`.
-pub(crate) fn decode(
-    types: &[WireType],
-    codes: &[i16],
-    given: &[Option<Bytes>],
-    home: &Home<'_>,
-) -> Result<Vec<ParamValue>, SqlError> {
+pub(crate) fn decode(types: &[WireType], codes: &[i16], given: &[Option<Bytes>], home: &Home<'_>) -> Result<Vec<ParamValue>, SqlError> {
     if given.len() != types.len() {
         let message = format!("bind message supplies {} parameters, but prepared statement requires {}", given.len(), types.len());
         return Err(SqlError::new("08P01", message));

@@ -88,7 +88,7 @@ impl<'a> NamedKey<'a> {
         }
         let position = |id: &ColumnId| table.columns.iter().position(|c| c.id == *id);
         let given = |columns: &[ColumnId]| columns.iter().all(|id| position(id).is_some_and(|p| equals.iter().any(|(e, _)| *e == p)));
-        let unique = table.unique_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
+        let unique = table.certain_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
         let other = || table.indexes().filter(|(_, _, columns)| given(columns)).max_by_key(|(_, _, columns)| columns.len());
         let ((ordinal, name, columns), unique) = unique.or_else(|| other().map(|key| (key, false)))?;
         let key = UniqueKey::over(table, ordinal, name, columns).ok()?;

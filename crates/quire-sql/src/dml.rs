@@ -244,7 +244,13 @@ impl Session {
     /// How an UPDATE that sets these columns makes a row's new version.
     pub(crate) fn changed_columns(&self, table: &Arc<TableDef>, set: &[usize]) -> Result<ChangedColumns, SqlError> {
         let schema = table.arrow_schema_nullable();
-        Ok(ChangedColumns { table: table.clone(), schema, set: set.to_vec(), stored: self.stored_columns(table)?, home: self.statement_home() })
+        Ok(ChangedColumns {
+            table: table.clone(),
+            schema,
+            set: set.to_vec(),
+            stored: self.stored_columns(table)?,
+            home: self.statement_home(),
+        })
     }
 }
 

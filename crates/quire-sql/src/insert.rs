@@ -23,7 +23,7 @@ use crate::query::Query;
 use crate::rewrite::typed_cast;
 use crate::sequences::{default_sequence, sequence_default};
 use crate::txn::{PendingWrite, Transaction};
-use crate::write::{Check, TableWriter, WriteTarget};
+use crate::write::{Check, Finished, TableWriter, WriteTarget};
 use crate::written::{Returning, Written};
 use crate::{Session, SqlError, bind, query, values};
 
@@ -210,7 +210,8 @@ impl Session {
         };
         let write: PendingWrite = transaction.write(what, table.id, table.version)?.clone();
         let effects = KeyEffects::of(table, transaction.catalog());
-        Ok(TableWriter::new(Arc::new(target), write)?.with_effects(effects))
+        let writer = TableWriter::new(Arc::new(target), write)?.with_effects(effects);
+        Ok(writer.leaving(|constraint| transaction.deferred.is_deferred(table.id, constraint)))
     }
 
     /// Gives the transaction what a writer wrote, and does what foreign keys ask for.
@@ -221,8 +222,11 @@ impl Session {
         what: &str,
         transaction: &mut Transaction,
     ) -> Result<u64, SqlError> {
-        let (write, rows, effects) = writer.finish().await?;
+        let Finished { write, rows, effects, waiting } = writer.finish().await?;
         *transaction.write(what, table.id, table.version)? = write;
+        for (key, keys) in waiting {
+            transaction.deferred.added(table.id, &key, keys);
+        }
         Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
         Ok(rows)
     }

@@ -410,6 +410,17 @@ impl PendingWrite {
         !self.truncate && !claims && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
     }
 
+    /// Rows with these keys are new, or such rows go: nobody else may have a say in them until the commit.
+    pub(crate) fn claim_keys(&mut self, key: &UniqueKey, keys: &RecordBatch) -> Result<(), SqlError> {
+        if self.all_keys || self.keys.len() + keys.num_rows() > KEYS_MAX {
+            self.all_keys = true;
+            self.keys.clear();
+        } else {
+            self.keys.extend(key.asserts(keys)?);
+        }
+        Ok(())
+    }
+
     /// Foreign keys of rows elsewhere point at these keys, which must stay until the commit.
     pub(crate) fn read_keys(&mut self, key: &UniqueKey, wanted: &RecordBatch) -> Result<(), SqlError> {
         if self.all_key_reads || self.key_reads.len() + wanted.num_rows() > KEYS_MAX {
