@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_types::{
-    CatalogChange, Change, ColumnDef, ColumnId, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Deferrable, Isolation,
-    KeyAssert, LogEntry, Lsn, Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta,
-    SequenceDef, SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
+    CatalogChange, Change, ColumnDef, ColumnId, CommentTarget, Commit, Compact, ConstraintDef, ConstraintKind, Isolation, KeyAssert,
+    LogEntry, Lsn, Outcome, ReferentialAction, RowId, RowIds, RowSet, SchemaDef, SchemaId, Seal, SegmentId, SegmentMeta, SequenceDef,
+    SequencePosition, SqlType, TableDef, TableId, TableRead, TableWrite, Term, TxnId, View,
 };
 
 use crate::State;
@@ -18,7 +18,7 @@ fn table(id: TableId, name: &str) -> TableDef {
         version: 1,
         columns: vec![ColumnDef { nullable: false, ..ColumnDef::new(ColumnId(1), "a", SqlType::Int8) }],
         next_column_id: ColumnId(2),
-        constraints: vec![ConstraintDef { name: format!("{name}_pkey"), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
+        constraints: vec![ConstraintDef::new(format!("{name}_pkey"), ConstraintKind::PrimaryKey(vec![ColumnId(1)]))],
         clustering: vec![ColumnId(1)],
         arrow: Default::default(),
     }
@@ -254,17 +254,16 @@ fn a_new_constraint_conflicts_with_rows_that_it_has_not_seen() {
 fn a_foreign_key_is_never_without_its_table() {
     let child = || {
         let mut child = table(TableId(16_401), "child");
-        child.constraints[0] = ConstraintDef {
-            name: "child_a_fkey".into(),
-            kind: ConstraintKind::ForeignKey {
+        child.constraints[0] = ConstraintDef::new(
+            "child_a_fkey",
+            ConstraintKind::ForeignKey {
                 columns: vec![ColumnId(1)],
                 references: T,
                 referenced: vec![ColumnId(1)],
                 on_delete: ReferentialAction::NoAction,
                 on_update: ReferentialAction::NoAction,
-                deferrable: Deferrable::Not,
             },
-        };
+        );
         vec![CatalogChange::CreateTable(child)]
     };
     let drop = || vec![CatalogChange::DropTable { id: T, version: 1 }];
@@ -281,7 +280,7 @@ fn a_foreign_key_is_never_without_its_table() {
 /// T with one index more.
 fn with_index(version: u64, name: &str, unique: bool) -> TableDef {
     let mut def = TableDef { version, ..table(T, "t") };
-    def.constraints.push(ConstraintDef { name: name.into(), kind: ConstraintKind::Index { columns: vec![ColumnId(1)], unique } });
+    def.constraints.push(ConstraintDef::new(name, ConstraintKind::Index { columns: vec![ColumnId(1)], unique }));
     def
 }
 
@@ -308,17 +307,16 @@ fn an_index_has_a_name_that_nothing_else_has() {
 fn a_foreign_key_may_point_at_a_unique_index_and_at_no_other() {
     let child = |txn| {
         let mut child = table(TableId(16_401), "child");
-        child.constraints[0] = ConstraintDef {
-            name: "child_a_fkey".into(),
-            kind: ConstraintKind::ForeignKey {
+        child.constraints[0] = ConstraintDef::new(
+            "child_a_fkey",
+            ConstraintKind::ForeignKey {
                 columns: vec![ColumnId(1)],
                 references: T,
                 referenced: vec![ColumnId(1)],
                 on_delete: ReferentialAction::NoAction,
                 on_update: ReferentialAction::NoAction,
-                deferrable: Deferrable::Not,
             },
-        };
+        );
         commit(txn, 1, vec![CatalogChange::CreateTable(child)], vec![])
     };
     let replace = |txn, def| commit(txn, 1, vec![CatalogChange::ReplaceTable(def)], vec![]);

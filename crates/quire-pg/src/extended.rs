@@ -96,7 +96,8 @@ impl Connection {
                 let summary = statement.summary();
                 let began = clock::now();
                 let given: Vec<_> = parse.type_oids.iter().map(|oid| parameter_type(*oid)).collect();
-                match self.guarded(|session| async move { session.prepare(statement, &given).await }.boxed()).await? {
+                let kept_as = name.clone();
+                match self.guarded(|session| async move { session.prepare(&kept_as, statement, &given).await }.boxed()).await? {
                     Ok(prepared) => Some(prepared),
                     Err(error) => {
                         self.log(&summary, began, 0, Err(&error));
@@ -132,7 +133,7 @@ impl Connection {
         }
         let prepared = self.session.statement_named(bind.statement_name.as_deref().unwrap_or_default())?;
         let types = prepared.as_ref().map(|p| p.parameters.as_slice()).unwrap_or_default();
-        let parameters = params::decode(types, &bind.parameter_format_codes, &bind.parameters)?;
+        let parameters = params::decode(types, &bind.parameter_format_codes, &bind.parameters, &self.session.home())?;
         let columns = prepared.as_ref().and_then(|p| p.columns.as_ref()).map_or(0, |c| c.len());
         let codes: &[i16] = if columns == 0 { &[] } else { &bind.result_column_format_codes };
         Ok(Portal { formats: Formats::new(codes, columns)?, prepared, parameters, progress: Progress::Bound })

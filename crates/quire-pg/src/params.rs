@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, new_null_array};
+use arrow::array::{Array, ArrayRef, Int64Array, ListArray, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field};
 use bytes::{Buf, Bytes};
-use quire_sql::{ParamValue, SqlError, WireType, values};
+use quire_sql::values::{self, Home};
+use quire_sql::{ParamValue, SqlError, WireType};
 use quire_types::SqlType;
 
-/// Decodes the parameters of one Bind.
-pub(crate) fn decode(types: &[WireType], codes: &[i16], given: &[Option<Bytes>]) -> Result<Vec<ParamValue>, SqlError> {
+/// Decodes the parameters of one Bind; dates and times are read at `home`.
+pub(crate) fn decode(types: &[WireType], codes: &[i16], given: &[Option<Bytes>], home: &Home<'_>) -> Result<Vec<ParamValue>, SqlError> {
     if given.len() != types.len() {
         let message = format!("bind message supplies {} parameters, but prepared statement requires {}", given.len(), types.len());
         return Err(SqlError::new("08P01", message));
@@ -24,7 +25,7 @@ pub(crate) fn decode(types: &[WireType], codes: &[i16], given: &[Option<Bytes>])
     for (i, (value, ty)) in given.iter().zip(types).enumerate() {
         let decoded = match (value, format(i)) {
             (None, _) => Ok(null(*ty)),
-            (Some(bytes), 0) => text(*ty, bytes),
+            (Some(bytes), 0) => text(*ty, bytes, home),
             (Some(bytes), 1) => binary(*ty, bytes),
             (Some(_), other) => Err(SqlError::new("22023", format!("unsupported format code: {other}"))),
         };
@@ -50,7 +51,7 @@ fn null(ty: WireType) -> ArrayRef {
     }
 }
 
-fn text(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
+fn text(ty: WireType, bytes: &[u8], home: &Home<'_>) -> Result<ArrayRef, SqlError> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let bad = bytes.get(e.valid_up_to()).copied().unwrap_or_default();
         SqlError::new("22021", format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"))
@@ -60,10 +61,10 @@ fn text(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
     }
     match ty {
         WireType::Array(item) => {
-            list(item, array_items(text)?.iter().map(|i| i.as_deref()).map(|i| i.map(|t| values::parse_text(item, t))).collect())
+            list(item, array_items(text)?.iter().map(|i| i.as_deref()).map(|i| i.map(|t| values::parse_text(item, t, home))).collect())
         }
-        WireType::Vector(item) => list(item, text.split_whitespace().map(|t| Some(values::parse_text(item, t))).collect()),
-        other => Ok(values::parse_text(scalar_of(other), text)?),
+        WireType::Vector(item) => list(item, text.split_whitespace().map(|t| Some(values::parse_text(item, t, home))).collect()),
+        other => Ok(values::parse_text(scalar_of(other), text, home)?),
     }
 }
 
@@ -72,7 +73,7 @@ fn binary(ty: WireType, bytes: &[u8]) -> Result<ArrayRef, SqlError> {
         WireType::Array(item) | WireType::Vector(item) => binary_array(item, bytes),
         WireType::Oid => {
             let oid = <[u8; 4]>::try_from(bytes).map_err(|_| incorrect())?;
-            Ok(values::parse_text(SqlType::Int8, &u32::from_be_bytes(oid).to_string())?)
+            Ok(Arc::new(Int64Array::from(vec![i64::from(u32::from_be_bytes(oid))])))
         }
         other => Ok(values::parse_binary(scalar_of(other), bytes)?),
     }

@@ -172,7 +172,7 @@ fn deferrable_to_wire(deferrable: t::Deferrable) -> i32 {
 }
 
 fn deferrable_from_wire(deferrable: i32) -> Result<t::Deferrable> {
-    Ok(match p::Deferrable::try_from(deferrable).map_err(|_| Malformed("foreign_key.deferrable"))? {
+    Ok(match p::Deferrable::try_from(deferrable).map_err(|_| Malformed("constraint.deferrable"))? {
         p::Deferrable::Not => t::Deferrable::Not,
         p::Deferrable::InitiallyImmediate => t::Deferrable::InitiallyImmediate,
         p::Deferrable::InitiallyDeferred => t::Deferrable::InitiallyDeferred,
@@ -182,23 +182,24 @@ fn deferrable_from_wire(deferrable: i32) -> Result<t::Deferrable> {
 impl From<&t::ConstraintDef> for p::ConstraintDef {
     fn from(constraint: &t::ConstraintDef) -> Self {
         use p::constraint_def::Kind;
+        let deferrable = deferrable_to_wire(constraint.deferrable);
         let kind = match &constraint.kind {
             t::ConstraintKind::PrimaryKey(columns) => Kind::PrimaryKey(p::ColumnIds { ids: ids(columns) }),
             t::ConstraintKind::Unique(columns) => Kind::Unique(p::ColumnIds { ids: ids(columns) }),
             t::ConstraintKind::Check(sql) => Kind::Check(sql.clone()),
-            t::ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
-                Kind::ForeignKey(p::ForeignKey {
-                    columns: ids(columns),
-                    references_table: references.0,
-                    referenced: ids(referenced),
-                    on_delete: action_to_wire(*on_delete),
-                    on_update: action_to_wire(*on_update),
-                    deferrable: deferrable_to_wire(*deferrable),
-                })
-            }
+            t::ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => Kind::ForeignKey(p::ForeignKey {
+                columns: ids(columns),
+                references_table: references.0,
+                referenced: ids(referenced),
+                on_delete: action_to_wire(*on_delete),
+                on_update: action_to_wire(*on_update),
+                deferrable,
+            }),
             t::ConstraintKind::Index { columns, unique } => Kind::Index(p::IndexDef { columns: ids(columns), unique: *unique }),
         };
-        p::ConstraintDef { name: constraint.name.clone(), kind: Some(kind) }
+        // A foreign key had it before keys had.
+        let apart = matches!(kind, Kind::ForeignKey(_));
+        p::ConstraintDef { name: constraint.name.clone(), kind: Some(kind), deferrable: if apart { 0 } else { deferrable } }
     }
 }
 
@@ -207,21 +208,24 @@ impl TryFrom<p::ConstraintDef> for t::ConstraintDef {
 
     fn try_from(constraint: p::ConstraintDef) -> Result<Self> {
         use p::constraint_def::Kind;
+        let mut deferrable = deferrable_from_wire(constraint.deferrable)?;
         let kind = match required(constraint.kind, "constraint.kind")? {
             Kind::PrimaryKey(columns) => t::ConstraintKind::PrimaryKey(column_ids(columns.ids)),
             Kind::Unique(columns) => t::ConstraintKind::Unique(column_ids(columns.ids)),
             Kind::Check(sql) => t::ConstraintKind::Check(sql),
-            Kind::ForeignKey(key) => t::ConstraintKind::ForeignKey {
-                columns: column_ids(key.columns),
-                references: t::TableId(key.references_table),
-                referenced: column_ids(key.referenced),
-                on_delete: action_from_wire(key.on_delete)?,
-                on_update: action_from_wire(key.on_update)?,
-                deferrable: deferrable_from_wire(key.deferrable)?,
-            },
+            Kind::ForeignKey(key) => {
+                deferrable = deferrable_from_wire(key.deferrable)?;
+                t::ConstraintKind::ForeignKey {
+                    columns: column_ids(key.columns),
+                    references: t::TableId(key.references_table),
+                    referenced: column_ids(key.referenced),
+                    on_delete: action_from_wire(key.on_delete)?,
+                    on_update: action_from_wire(key.on_update)?,
+                }
+            }
             Kind::Index(index) => t::ConstraintKind::Index { columns: column_ids(index.columns), unique: index.unique },
         };
-        Ok(t::ConstraintDef { name: constraint.name, kind })
+        Ok(t::ConstraintDef { name: constraint.name, kind, deferrable })
     }
 }
 

@@ -271,7 +271,7 @@ impl Session {
             return Err(SqlError::new("42704", message));
         };
         if let ConstraintKind::PrimaryKey(columns) | ConstraintKind::Unique(columns) = &alteration.def().constraints[position].kind {
-            let another = alteration.def().unique_keys().any(|(ordinal, _, key)| {
+            let another = alteration.def().certain_keys().any(|(ordinal, _, key)| {
                 ordinal as usize != position && key.len() == columns.len() && key.iter().all(|id| columns.contains(id))
             });
             let keys = if another { vec![] } else { foreign_keys_onto(transaction, alteration.def(), columns) };
@@ -317,6 +317,7 @@ impl Session {
             alteration.forbid_null(id)?;
         }
         let Alteration { old, builder, mut origins, not_null, conversions, added, rewrite, .. } = alteration;
+        self.check_settled(&old, transaction).await?;
         let NewTable { mut def, sequences } = builder.finish()?;
         origins.resize(def.constraints.len(), None);
         if def == *old && sequences.is_empty() {

@@ -265,8 +265,8 @@ impl Session {
                 writer.push(rows).await.map_err(|e| as_alteration(e, &def))?;
             }
         }
-        let (write, _, _) = writer.finish().await.map_err(|e| as_alteration(e, &def))?;
-        *transaction.write("ALTER TABLE", def.id, def.version)? = write;
+        let finished = writer.finish().await.map_err(|e| as_alteration(e, &def))?;
+        *transaction.write("ALTER TABLE", def.id, def.version)? = finished.write;
         self.cell.set(transaction.scope());
         let foreign: Vec<ConstraintDef> = def
             .constraints

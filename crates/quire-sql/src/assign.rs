@@ -48,7 +48,7 @@ fn by_value(table: &TableDef, assignments: Vec<Assignment>) -> Result<Vec<(Vec<u
     for Assignment { target, value } in assignments {
         match target {
             AssignmentTarget::ColumnName(name) => set_one(table, &name, value, &mut out)?,
-            AssignmentTarget::Tuple(names) => match value {
+            AssignmentTarget::Tuple(names) => match without_parentheses(value) {
                 Expr::Subquery(mut query) => {
                     if given_columns(&query.body).is_some_and(|given| given != names.len()) {
                         return Err(wrong_number());
@@ -75,7 +75,7 @@ fn by_value(table: &TableDef, assignments: Vec<Assignment>) -> Result<Vec<(Vec<u
                     out.push((positions, value));
                 }
                 value => {
-                    let values = row_values(value, names.len())?;
+                    let values = row_values(value)?;
                     if values.len() != names.len() {
                         return Err(wrong_number());
                     }
@@ -115,11 +115,18 @@ fn wrong_number() -> SqlError {
     SqlError::syntax("number of columns does not match number of values")
 }
 
-/// The values of `(1, 2)` or `ROW (1, 2)`.
-fn row_values(value: Expr, width: usize) -> Result<Vec<Expr>, SqlError> {
+/// `((SELECT 1, 2))` is a sub-query as `(SELECT 1, 2)` is.
+fn without_parentheses(value: Expr) -> Expr {
+    match value {
+        Expr::Nested(inner) if matches!(inner.as_ref(), Expr::Nested(_) | Expr::Subquery(_)) => without_parentheses(*inner),
+        value => value,
+    }
+}
+
+/// The values of `(1, 2)` or `ROW (1, 2)`. One value in parentheses is no row, as in Postgres.
+fn row_values(value: Expr) -> Result<Vec<Expr>, SqlError> {
     match value {
         Expr::Tuple(values) => Ok(values),
-        Expr::Nested(value) if width == 1 => Ok(vec![*value]),
         Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) if is_row(&name) => {
             let argument = |argument| match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Ok(value),
@@ -127,7 +134,6 @@ fn row_values(value: Expr, width: usize) -> Result<Vec<Expr>, SqlError> {
             };
             list.args.into_iter().map(argument).collect()
         }
-        value if width == 1 => Ok(vec![value]),
         _ => Err(SqlError::new("0A000", "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression")),
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct ScopeCell {
     scope: RwLock<Scope>,
     /// When the statement under way began, in microseconds since 1970.
     statement_began: AtomicI64,
+    /// Likewise its transaction, for who has no scope.
+    began: Arc<AtomicI64>,
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
@@ -79,6 +81,7 @@ impl ScopeCell {
         let scope = Scope { catalog: view.catalog.clone(), view, own: Arc::default(), txn_id: TxnId(0), began: now(), reads: None };
         ScopeCell {
             statement_began: AtomicI64::new(scope.began),
+            began: Arc::new(AtomicI64::new(scope.began)),
             scope: RwLock::new(scope),
             source,
             state: RwLock::default(),
@@ -124,6 +127,7 @@ impl ScopeCell {
     }
 
     pub(crate) fn set(&self, scope: Scope) {
+        self.began.store(scope.began, Ordering::Relaxed);
         *self.scope.write() = scope;
     }
 
@@ -142,6 +146,11 @@ impl ScopeCell {
 
     pub(crate) fn transaction_began(&self) -> i64 {
         self.scope.read().began
+    }
+
+    /// Where to see when the transaction under way began.
+    pub(crate) fn began(&self) -> Arc<AtomicI64> {
+        self.began.clone()
     }
 
     /// Views are planned with the session's own state.

@@ -49,7 +49,7 @@ impl Session {
         let writer = self.writer(&table, "COPY FROM", transaction)?;
         let binary = matches!(options.format, CopyFormat::Binary);
         let defs = targets.iter().map(|&t| table.columns[t].clone()).collect();
-        let decoder = CopyDecoder::new(options, table.name.clone(), defs)?;
+        let decoder = CopyDecoder::new(options, table.name.clone(), defs, self.statement_home())?;
         Ok(Response::CopyIn(Box::new(CopyIn::new(table, targets, binary, decoder, writer))))
     }
 

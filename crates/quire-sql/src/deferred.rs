@@ -1,9 +1,12 @@
-//! DEFERRABLE foreign keys: what is checked at the end of the transaction, and SET CONSTRAINTS.
+//! DEFERRABLE constraints: what is checked at the end of the transaction, and SET CONSTRAINTS.
 //!
-//! A statement leaves the keys that its new rows point at, and those that it took away. At the end only those count that are missing then
-//! and that a row points at then: what the transaction has put right in between is right.
+//! For a foreign key a statement leaves the keys that its new rows point at, and those that it took away. At the end only those count that
+//! are missing then and that a row points at then: what the transaction has put right in between is right. For a unique key it leaves the
+//! keys of its new rows, of which none may then be of two rows. They are claimed for the commit then, as others are by the statement: no
+//! other transaction has the key of a row that this one has seen alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -11,19 +14,19 @@ use arrow::record_batch::RecordBatch;
 use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Value};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use quire_types::{Catalog, ConstraintKind, Deferrable, TableId};
+use quire_types::{Catalog, ConstraintDef, ConstraintKind, Deferrable, TableDef, TableId};
 
 use crate::define_sequence::function_name;
 use crate::errors::parser_error;
 use crate::foreign_keys::{distinct, parent_key, points_nowhere};
-use crate::keys::arrow_error;
+use crate::keys::{KeyRows, UniqueKey, arrow_error};
 use crate::names::split;
 use crate::syntax_sequence::SET_CONSTRAINTS;
 use crate::temp::TEMP_SCHEMA;
 use crate::txn::Transaction;
 use crate::{Response, Session, SqlError};
 
-/// A foreign key: its table and name.
+/// A constraint: its table and name.
 type Key = (TableId, String);
 
 /// What waits for the end of a transaction.
@@ -36,23 +39,25 @@ pub(crate) struct Deferred {
     waiting: BTreeMap<Key, Waiting>,
 }
 
-/// What a foreign key will have to look at: keys, in the order of its columns.
+/// What a constraint will have to look at: keys, in the order of its columns.
 #[derive(Clone, Default)]
 struct Waiting {
     /// New rows point at them.
     pointed: Vec<RecordBatch>,
     /// They were taken away.
     gone: Vec<RecordBatch>,
+    /// New rows have them.
+    added: Vec<RecordBatch>,
 }
 
 impl Deferred {
-    /// Whether a foreign key is checked at the end of the transaction.
-    pub(crate) fn is_deferred(&self, table: TableId, name: &str, declared: Deferrable) -> bool {
-        if declared == Deferrable::Not {
+    /// Whether a constraint is checked at the end of the transaction.
+    pub(crate) fn is_deferred(&self, table: TableId, constraint: &ConstraintDef) -> bool {
+        if constraint.deferrable == Deferrable::Not {
             return false;
         }
-        let said = self.named.get(&(table, name.to_string())).copied().or(self.all);
-        said.unwrap_or(declared == Deferrable::InitiallyDeferred)
+        let said = self.named.get(&(table, constraint.name.clone())).copied().or(self.all);
+        said.unwrap_or(constraint.deferrable == Deferrable::InitiallyDeferred)
     }
 
     /// New rows of the table point at keys.
@@ -65,8 +70,24 @@ impl Deferred {
         self.waiting.entry((table, name.to_string())).or_default().gone.push(keys);
     }
 
+    /// New rows of the table have keys.
+    pub(crate) fn added(&mut self, table: TableId, name: &str, keys: Vec<RecordBatch>) {
+        self.waiting.entry((table, name.to_string())).or_default().added.extend(keys);
+    }
+
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// A constraint has another name from now on.
+    pub(crate) fn renamed(&mut self, table: TableId, old: &str, new: &str) {
+        let (old, new) = ((table, old.to_string()), (table, new.to_string()));
+        if let Some(waiting) = self.waiting.remove(&old) {
+            self.waiting.insert(new.clone(), waiting);
+        }
+        if let Some(deferred) = self.named.remove(&old) {
+            self.named.insert(new, deferred);
+        }
     }
 
     fn set(&mut self, keys: Option<&[Key]>, deferred: bool) {
@@ -88,12 +109,16 @@ impl Deferred {
 }
 
 impl Session {
-    /// Does the checks that have waited: of all foreign keys, or of these.
+    /// Does the checks that have waited: of all constraints, or of these.
     pub(crate) async fn check_deferred(&mut self, keys: Option<&[Key]>, transaction: &mut Transaction) -> Result<(), SqlError> {
         for ((table, name), waiting) in transaction.deferred.take(keys) {
             // What has been dropped since asks for nothing.
             let Some(child) = transaction.catalog().tables.get(&table).cloned() else { continue };
             let Some(constraint) = child.constraints.iter().find(|c| c.name == name) else { continue };
+            if constraint.kind.unique_columns().is_some() {
+                self.check_distinct(&child, &name, &waiting.added, transaction).await?;
+                continue;
+            }
             let ConstraintKind::ForeignKey { columns, references, referenced, .. } = &constraint.kind else { continue };
             let parent = self.referenced_table(*references, transaction)?;
             for (keys, gone) in [(waiting.pointed, false), (waiting.gone, true)] {
@@ -117,6 +142,49 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Before a table's definition changes, nothing of it may wait: keys have the types of its columns. 55006; but for a unique key only when
+    /// two rows have the same now, as Postgres waits for no other.
+    pub(crate) async fn check_settled(&mut self, table: &Arc<TableDef>, transaction: &mut Transaction) -> Result<(), SqlError> {
+        let pending = || SqlError::new("55006", format!("cannot ALTER TABLE \"{}\" because it has pending trigger events", table.name));
+        for constraint in &table.constraints {
+            let key = (table.id, constraint.name.clone());
+            let Some(waiting) = transaction.deferred.waiting.remove(&key) else { continue };
+            if constraint.kind.unique_columns().is_none() {
+                return Err(pending());
+            }
+            match self.check_distinct(table, &constraint.name, &waiting.added, transaction).await {
+                Err(error) if error.code == "23505" => return Err(pending()),
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// No two rows have one of the keys that new rows have; 23505.
+    async fn check_distinct(
+        &mut self,
+        table: &Arc<TableDef>,
+        name: &str,
+        keys: &[RecordBatch],
+        transaction: &mut Transaction,
+    ) -> Result<(), SqlError> {
+        let Some(key) = UniqueKey::of(table)?.into_iter().find(|key| key.name == name) else { return Ok(()) };
+        let Some(first) = keys.first() else { return Ok(()) };
+        let keys = key.distinct(&concat_batches(&first.schema(), keys).map_err(arrow_error)?)?;
+        let counts = key.counted(&keys, &KeyRows::of(table, transaction), self.engine.source.as_ref(), 2).await?;
+        if let Some(row) = counts.iter().position(|count| *count > 1) {
+            if let Some(reads) = transaction.scope().reads_of(table.id) {
+                // The transaction may go on from a savepoint, and knows now that a row has the key.
+                reads.note_whole();
+            }
+            return Err(key.violation(table, key.describe(table, &keys, row)));
+        }
+        if table.schema == TEMP_SCHEMA {
+            return Ok(());
+        }
+        transaction.write("INSERT", table.id, table.version)?.claim_keys(&key, &keys)
     }
 
     /// SET CONSTRAINTS … DEFERRED, or IMMEDIATE, which makes up for the checks.
@@ -173,10 +241,10 @@ fn constraints_named(catalog: &Catalog, path: &[String], name: &ObjectName) -> R
         let mut found = vec![];
         for table in catalog.tables.values().filter(|table| table.schema == schema.id) {
             let Some(constraint) = table.constraints.iter().find(|c| c.is_constraint() && c.name == name) else { continue };
-            match constraint.kind {
-                ConstraintKind::ForeignKey { deferrable, .. } if deferrable != Deferrable::Not => found.push((table.id, name.clone())),
-                _ => return Err(SqlError::new("42809", format!("constraint \"{name}\" is not deferrable"))),
+            if constraint.deferrable == Deferrable::Not {
+                return Err(SqlError::new("42809", format!("constraint \"{name}\" is not deferrable")));
             }
+            found.push((table.id, name.clone()));
         }
         if !found.is_empty() {
             return Ok(found);

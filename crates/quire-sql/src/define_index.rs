@@ -125,7 +125,7 @@ impl Session {
             let Some(columns) = table.constraints[*ordinal as usize].kind.unique_columns() else { continue };
             let dropped = |other: u32| indexes.iter().any(|(of, n, _)| (of, *n) == (id, other));
             let same = |key: &[ColumnId]| key.len() == columns.len() && key.iter().all(|id| columns.contains(id));
-            if table.unique_keys().any(|(other, _, key)| !dropped(other) && same(key)) {
+            if table.certain_keys().any(|(other, _, key)| !dropped(other) && same(key)) {
                 continue;
             }
             for (other, key) in foreign_keys_onto(transaction, &table, columns) {
@@ -189,7 +189,8 @@ pub(crate) fn rename_index(table: &TableDef, ordinal: u32, name: String, transac
         return Err(constraint_exists(&name, &table.name));
     }
     let mut def = table.clone();
-    def.constraints[ordinal as usize].name = name;
+    let old = std::mem::replace(&mut def.constraints[ordinal as usize].name, name.clone());
+    transaction.deferred.renamed(table.id, &old, &name);
     def.version += 1;
     let ordinals: Vec<Option<u32>> = (0..def.constraints.len() as u32).map(Some).collect();
     transaction.redefine("ALTER INDEX", def, &ordinals)

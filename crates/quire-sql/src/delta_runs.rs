@@ -227,7 +227,7 @@ mod tests {
             version: 1,
             columns: vec![ColumnDef { nullable: false, ..ColumnDef::new(ColumnId(1), "a", SqlType::Int8) }],
             next_column_id: ColumnId(2),
-            constraints: vec![ConstraintDef { name: "t_pkey".into(), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) }],
+            constraints: vec![ConstraintDef::new("t_pkey", ConstraintKind::PrimaryKey(vec![ColumnId(1)]))],
             clustering: vec![ColumnId(1)],
             arrow: Default::default(),
         })

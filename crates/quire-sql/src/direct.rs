@@ -30,7 +30,7 @@ use crate::keys::{UniqueKey, arrow_error};
 use crate::lookup::{Found, Lookup, equal_rows};
 use crate::names::{Resolver, fold, name_columns};
 use crate::rewrite::rewrite;
-use crate::values::ColumnBuilder;
+use crate::values::{ColumnBuilder, Home, is_relative};
 use crate::{Response, Session, SqlError, query};
 
 /// `INSERT … VALUES` of more rows is worth a plan.
@@ -88,7 +88,7 @@ impl<'a> NamedKey<'a> {
         }
         let position = |id: &ColumnId| table.columns.iter().position(|c| c.id == *id);
         let given = |columns: &[ColumnId]| columns.iter().all(|id| position(id).is_some_and(|p| equals.iter().any(|(e, _)| *e == p)));
-        let unique = table.unique_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
+        let unique = table.certain_keys().find(|(_, _, columns)| given(columns)).map(|key| (key, true));
         let other = || table.indexes().filter(|(_, _, columns)| given(columns)).max_by_key(|(_, _, columns)| columns.len());
         let ((ordinal, name, columns), unique) = unique.or_else(|| other().map(|key| (key, false)))?;
         let key = UniqueKey::over(table, ordinal, name, columns).ok()?;
@@ -255,8 +255,9 @@ impl Literal {
                 Value::SingleQuotedString(text) => match ty {
                     // Too long is an error, or in a comparison no match: not for here.
                     SqlType::Varchar(Some(n)) | SqlType::Char(n) if text.chars().count() > n as usize => None,
-                    // Read in the session's time zone.
+                    // Read in the session's time zone, or at its time.
                     SqlType::Timestamptz => None,
+                    SqlType::Timestamp | SqlType::Date | SqlType::Time if is_relative(text) => None,
                     _ => Some(Literal::Text(text.clone())),
                 },
                 Value::Boolean(value) if ty == SqlType::Bool => Some(Literal::Text(value.to_string())),
@@ -276,7 +277,7 @@ fn array_of(literals: &[Literal], ty: SqlType) -> Option<ArrayRef> {
     for literal in literals {
         match literal {
             Literal::Null => builder.append_null(),
-            Literal::Text(text) => builder.append_text(text).ok()?,
+            Literal::Text(text) => builder.append_text(text, &Home::unknown()).ok()?,
         }
     }
     Some(builder.finish())
@@ -287,6 +288,14 @@ pub(crate) fn literal(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
     match Literal::of(expr, ty)? {
         Literal::Null => None,
         text => array_of(&[text], ty),
+    }
+}
+
+/// A constant as a parameter's value; `None` when it takes a plan to know it in that type.
+pub(crate) fn parameter(expr: &Expr, ty: SqlType) -> Option<ArrayRef> {
+    match (Literal::of(expr, ty)?, ty) {
+        (Literal::Text(digits), SqlType::Numeric { scale, .. }) if !has_scale(&digits, scale) => None,
+        (literal, _) => array_of(&[literal], ty),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::insert::has_subquery;
 use crate::joined::relations;
 use crate::names::{Resolver, fold};
 use crate::txn::Transaction;
+use crate::values::Home;
 use crate::written::{Returning, Written};
 use crate::{OutputColumn, Session, SqlError, WireType, bind, parse, query, values};
 
@@ -243,7 +244,13 @@ impl Session {
     /// How an UPDATE that sets these columns makes a row's new version.
     pub(crate) fn changed_columns(&self, table: &Arc<TableDef>, set: &[usize]) -> Result<ChangedColumns, SqlError> {
         let schema = table.arrow_schema_nullable();
-        Ok(ChangedColumns { table: table.clone(), schema, set: set.to_vec(), stored: self.stored_columns(table)? })
+        Ok(ChangedColumns {
+            table: table.clone(),
+            schema,
+            set: set.to_vec(),
+            stored: self.stored_columns(table)?,
+            home: self.statement_home(),
+        })
     }
 }
 
@@ -255,6 +262,7 @@ pub(crate) struct ChangedColumns {
     set: Vec<usize>,
     /// Columns that are computed from the others.
     stored: StoredColumns,
+    home: Home<'static>,
 }
 
 impl ChangedColumns {
@@ -266,7 +274,8 @@ impl ChangedColumns {
         let schema = found.schema();
         for (i, &position) in self.set.iter().enumerate() {
             let at = 1 + table.columns.len() + i;
-            columns[position] = values::coerce(found.column(at).clone(), schema.field(at), &table.columns[position], &table.name)?;
+            let (value, column) = (found.column(at).clone(), &table.columns[position]);
+            columns[position] = values::coerce(value, schema.field(at), column, &table.name, &self.home)?;
         }
         self.stored.fill(table_rows(&self.schema, columns)?)
     }

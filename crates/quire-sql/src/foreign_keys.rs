@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::catalog::MemTable;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Value};
-use quire_types::{Catalog, ColumnId, ConstraintKind, ReferentialAction, TableDef, TableId};
+use quire_types::{Catalog, ColumnId, ConstraintDef, ConstraintKind, ReferentialAction, TableDef, TableId};
 
 use crate::alter::planner_name;
 use crate::alter_rows::key_text;
@@ -24,7 +24,7 @@ use crate::errors::datafusion_error;
 use crate::insert::fill_default;
 use crate::keys::{KeyRows, UniqueKey};
 use crate::referencing::among_keys;
-use crate::txn::{KEYS_MAX, Transaction};
+use crate::txn::Transaction;
 use crate::{Session, SqlError};
 
 /// What statements call the keys that are gone.
@@ -63,8 +63,8 @@ impl KeyEffects {
                 effects.outgoing.push(Outgoing { constraint, positions: positions(columns), pointed: vec![] });
             }
         }
-        for (_, kind) in references_to(table.id, catalog) {
-            if let ConstraintKind::ForeignKey { referenced, .. } = kind
+        for (_, constraint) in references_to(table.id, catalog) {
+            if let ConstraintKind::ForeignKey { referenced, .. } = constraint.kind
                 && !effects.incoming.iter().any(|i| i.columns == referenced)
             {
                 effects.incoming.push(Incoming { positions: positions(&referenced), columns: referenced, changed: vec![] });
@@ -109,13 +109,13 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
     SqlError::internal(format!("cannot compare keys: {error}"))
 }
 
-/// Foreign keys that point at a table: theirs, and what they say.
-fn references_to(table: TableId, catalog: &Catalog) -> Vec<((Arc<TableDef>, String), ConstraintKind)> {
+/// Foreign keys that point at a table, each with its own.
+fn references_to(table: TableId, catalog: &Catalog) -> Vec<(Arc<TableDef>, ConstraintDef)> {
     let of = |child: &Arc<TableDef>| {
         let pointing =
             child.constraints.iter().filter(|c| matches!(&c.kind, ConstraintKind::ForeignKey { references, .. } if *references == table));
-        let named: Vec<_> = pointing.map(|c| ((child.clone(), c.name.clone()), c.kind.clone())).collect();
-        named
+        let pointing: Vec<_> = pointing.map(|c| (child.clone(), c.clone())).collect();
+        pointing
     };
     catalog.tables.values().flat_map(of).collect()
 }
@@ -149,8 +149,8 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<(), SqlError> {
         let constraint = &table.constraints[outgoing.constraint];
-        let ConstraintKind::ForeignKey { references, referenced, columns, deferrable, .. } = &constraint.kind else { return Ok(()) };
-        if transaction.deferred.is_deferred(table.id, &constraint.name, *deferrable) {
+        let ConstraintKind::ForeignKey { references, referenced, columns, .. } = &constraint.kind else { return Ok(()) };
+        if transaction.deferred.is_deferred(table.id, constraint) {
             transaction.deferred.pointed(table.id, &constraint.name, outgoing.pointed);
             return Ok(());
         }
@@ -179,10 +179,7 @@ impl Session {
         wanted: &RecordBatch,
         transaction: &Transaction,
     ) -> Result<Vec<bool>, SqlError> {
-        let committed = transaction.view().tables.get(&parent.id).cloned().unwrap_or_default();
-        let own = transaction.scope().own.get(&parent.id).cloned().unwrap_or_default();
-        let rows = KeyRows { table: parent.clone(), committed, own, lsn: transaction.view().lsn };
-        key.present(wanted, &rows, self.engine.source.as_ref()).await
+        key.present(wanted, &KeyRows::of(parent, transaction), self.engine.source.as_ref()).await
     }
 
     /// Keys that foreign keys may point at are gone: what points there goes along, is changed, or stands in the way.
@@ -195,27 +192,19 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<(), SqlError> {
         let (key, wanted) = parent_key(table, &incoming.columns, &gone.keys)?;
-        let write = transaction.write(what, table.id, table.version)?;
-        if write.all_keys || write.keys.len() + wanted.num_rows() > KEYS_MAX {
-            write.all_keys = true;
-            write.keys.clear();
-        } else {
-            write.keys.extend(key.asserts(&wanted)?);
-        }
+        transaction.write(what, table.id, table.version)?.claim_keys(&key, &wanted)?;
         let pointing = references_to(table.id, transaction.catalog());
         let pointing: Vec<_> = pointing
             .into_iter()
-            .filter_map(|((child, name), kind)| match kind {
-                ConstraintKind::ForeignKey { columns, referenced, on_delete, on_update, deferrable, .. }
-                    if referenced == incoming.columns =>
-                {
-                    let action = if gone.updated { on_update } else { on_delete };
+            .filter_map(|(child, constraint)| match &constraint.kind {
+                ConstraintKind::ForeignKey { columns, referenced, on_delete, on_update, .. } if *referenced == incoming.columns => {
+                    let action = if gone.updated { *on_update } else { *on_delete };
                     // Only what NO ACTION asks for can wait.
-                    if action == ReferentialAction::NoAction && transaction.deferred.is_deferred(child.id, &name, deferrable) {
-                        transaction.deferred.gone(child.id, &name, gone.keys.clone());
+                    if action == ReferentialAction::NoAction && transaction.deferred.is_deferred(child.id, &constraint) {
+                        transaction.deferred.gone(child.id, &constraint.name, gone.keys.clone());
                         return None;
                     }
-                    Some((child, name, columns, action))
+                    Some((child, constraint.name.clone(), columns.clone(), action))
                 }
                 _ => None,
             })

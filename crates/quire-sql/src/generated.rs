@@ -13,6 +13,7 @@ use quire_types::{ColumnDef, Generated, SqlType, TableDef};
 use crate::errors::datafusion_error;
 use crate::insert::{has_subquery, is_default};
 use crate::syntax_sequence::{OVERRIDING_SYSTEM, OVERRIDING_USER};
+use crate::values::Home;
 use crate::{Session, SqlError, bind, values};
 
 /// GENERATED ALWAYS AS (expression) STORED: a table's columns that are computed, ready to evaluate.
@@ -21,6 +22,7 @@ pub(crate) struct StoredColumns {
     /// Of the rows that the expressions are over.
     schema: SchemaRef,
     columns: Vec<(usize, ColumnDef, Arc<dyn PhysicalExpr>)>,
+    home: Home<'static>,
 }
 
 impl StoredColumns {
@@ -33,7 +35,7 @@ impl StoredColumns {
         for (position, column, expr) in &self.columns {
             let field = expr.return_field(&self.schema).map_err(datafusion_error)?;
             let array = expr.evaluate(&rows).and_then(|v| v.into_array(rows.num_rows())).map_err(datafusion_error)?;
-            columns[*position] = values::coerce(array, &field, column, &self.table)?;
+            columns[*position] = values::coerce(array, &field, column, &self.table, &self.home)?;
         }
         RecordBatch::try_new(self.schema.clone(), columns).map_err(|e| SqlError::internal(e.to_string()))
     }
@@ -57,14 +59,14 @@ impl Session {
     pub(crate) fn stored_columns(&self, table: &TableDef) -> Result<StoredColumns, SqlError> {
         let mut columns = vec![];
         if stored_positions(table).next().is_none() {
-            return Ok(StoredColumns { table: String::new(), schema: Arc::new(Schema::empty()), columns });
+            return Ok(StoredColumns { table: String::new(), schema: Arc::new(Schema::empty()), columns, home: Home::unknown() });
         }
         for (position, column) in table.columns.iter().enumerate() {
             let Some(sql) = stored_expression(column) else { continue };
             let expr = self.over_table(table, &[bind::parse_sql_expression(sql)?])?.pop();
             columns.push((position, column.clone(), expr.ok_or_else(|| SqlError::internal("an expression is gone"))?));
         }
-        Ok(StoredColumns { table: table.name.clone(), schema: table.arrow_schema_nullable(), columns })
+        Ok(StoredColumns { table: table.name.clone(), schema: table.arrow_schema_nullable(), columns, home: self.statement_home() })
     }
 
     /// Whether the computed columns of a new definition can be computed, from the row's other columns and nothing else.
@@ -96,7 +98,7 @@ impl Session {
                 let field = physical.return_field(&arrow).map_err(datafusion_error)?;
                 let none = RecordBatch::new_empty(arrow);
                 let array = physical.evaluate(&none).and_then(|v| v.into_array(0)).map_err(datafusion_error)?;
-                values::coerce(array, &field, column, &table.name)?;
+                values::coerce(array, &field, column, &table.name, &self.statement_home())?;
             }
         }
         Ok(())

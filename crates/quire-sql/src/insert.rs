@@ -23,7 +23,7 @@ use crate::query::Query;
 use crate::rewrite::typed_cast;
 use crate::sequences::{default_sequence, sequence_default};
 use crate::txn::{PendingWrite, Transaction};
-use crate::write::{Check, TableWriter, WriteTarget};
+use crate::write::{Check, Finished, TableWriter, WriteTarget};
 use crate::written::{Returning, Written};
 use crate::{Session, SqlError, bind, query, values};
 
@@ -210,7 +210,8 @@ impl Session {
         };
         let write: PendingWrite = transaction.write(what, table.id, table.version)?.clone();
         let effects = KeyEffects::of(table, transaction.catalog());
-        Ok(TableWriter::new(Arc::new(target), write)?.with_effects(effects))
+        let writer = TableWriter::new(Arc::new(target), write)?.with_effects(effects);
+        Ok(writer.leaving(|constraint| transaction.deferred.is_deferred(table.id, constraint)))
     }
 
     /// Gives the transaction what a writer wrote, and does what foreign keys ask for.
@@ -221,8 +222,11 @@ impl Session {
         what: &str,
         transaction: &mut Transaction,
     ) -> Result<u64, SqlError> {
-        let (write, rows, effects) = writer.finish().await?;
+        let Finished { write, rows, effects, waiting } = writer.finish().await?;
         *transaction.write(what, table.id, table.version)? = write;
+        for (key, keys) in waiting {
+            transaction.deferred.added(table.id, &key, keys);
+        }
         Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
         Ok(rows)
     }
@@ -230,12 +234,13 @@ impl Session {
     /// A query's batch as rows of the table: coerced, and the columns that it does not give filled with their defaults.
     pub(crate) async fn complete(&self, table: &TableDef, targets: &[usize], batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
         let rows = batch.num_rows();
+        let home = self.statement_home();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
             columns.push(match targets.iter().position(|t| *t == position) {
                 Some(source) => {
                     let schema = batch.schema();
-                    values::coerce(batch.column(source).clone(), schema.field(source), column, &table.name)?
+                    values::coerce(batch.column(source).clone(), schema.field(source), column, &table.name, &home)?
                 }
                 None => self.default_values(table, column, rows).await?,
             });
@@ -253,7 +258,7 @@ impl Session {
         if let Some(sequence) = sequence {
             let values: ArrayRef = Arc::new(Int64Array::from(self.cell.next_values(sequence, rows).await?));
             let field = Field::new(&column.name, values.data_type().clone(), true);
-            return Ok(values::coerce(values, &field, column, &table.name)?);
+            return Ok(values::coerce(values, &field, column, &table.name, &self.statement_home())?);
         }
         let Some(default) = &column.default else { return Ok(new_null_array(&column.ty.arrow(), rows)) };
         let physical = self.physical(bind::parse_sql_expression(default)?, &DFSchema::empty())?;
@@ -262,7 +267,7 @@ impl Session {
             .map_err(|e| SqlError::internal(e.to_string()))?;
         let array = physical.evaluate(&empty).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?;
         let field = Field::new(&column.name, array.data_type().clone(), true);
-        Ok(values::coerce(array, &field, column, &table.name)?)
+        Ok(values::coerce(array, &field, column, &table.name, &self.statement_home())?)
     }
 
     /// A DEFAULT as the planner has it.

@@ -18,6 +18,7 @@ use crate::SqlError;
 use crate::errors::scan_error;
 use crate::lookup::matching;
 use crate::source::PageColumns;
+use crate::txn::Transaction;
 use crate::values;
 
 /// So many keys are looked for one by one in a row group; more, and all its keys are gone through.
@@ -140,7 +141,7 @@ impl UniqueKey {
             let Some(candidates) = self.within_bounds(table, keys, segment, row_group)? else { continue };
             if candidates.num_rows() <= SEARCHED_MAX {
                 for row in 0..candidates.num_rows() {
-                    if self.holds(table, &candidates.slice(row, 1), segment, (row_group, base), deleted, source).await? {
+                    if self.held(table, &candidates.slice(row, 1), segment, (row_group, base), deleted, source, 1).await? > 0 {
                         return Ok(Some(self.describe(table, &candidates, row)));
                     }
                 }
@@ -181,8 +182,10 @@ impl UniqueKey {
         values.collect::<Result<_, _>>().map_err(arrow_error)
     }
 
-    /// Whether a row of a row group (its number, and the position of its first row in the segment) has the key and is not deleted.
-    async fn holds(
+    /// How many rows of a row group (its number, and the position of its first row in the segment) have the key and are not deleted; not
+    /// counted further than `enough`.
+    #[allow(clippy::too_many_arguments)]
+    async fn held(
         &self,
         table: &TableDef,
         wanted: &RecordBatch,
@@ -190,7 +193,9 @@ impl UniqueKey {
         (row_group, base): (usize, u64),
         deleted: &RowSet,
         source: &PageColumns,
-    ) -> Result<bool, SqlError> {
+        enough: usize,
+    ) -> Result<usize, SqlError> {
+        let mut held = 0;
         for position in matching(source, table, self, wanted, segment, row_group).await? {
             let id = match segment.row_ids {
                 RowIds::Base(first) => RowId(first.0 + base + position as u64),
@@ -199,29 +204,50 @@ impl UniqueKey {
                     RowId(ids.as_primitive::<arrow::datatypes::Int64Type>().value(position) as u64)
                 }
             };
-            if !deleted.contains(id) {
-                return Ok(true);
+            held += usize::from(!deleted.contains(id));
+            if held == enough {
+                break;
             }
         }
-        Ok(false)
+        Ok(held)
+    }
+
+    /// Each key once; of equal ones the first.
+    pub(crate) fn distinct(&self, keys: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let rows = self.rows(keys)?;
+        let mut seen = HashSet::with_capacity(rows.num_rows());
+        let first: BooleanArray = rows.iter().map(|row| Some(seen.insert(row))).collect();
+        filter_record_batch(keys, &first).map_err(arrow_error)
     }
 
     /// Which of the keys (no two alike) are among the rows.
     pub(crate) async fn present(&self, keys: &RecordBatch, rows: &KeyRows, source: &PageColumns) -> Result<Vec<bool>, SqlError> {
+        Ok(self.counted(keys, rows, source, 1).await?.into_iter().map(|count| count > 0).collect())
+    }
+
+    /// How many of the rows have each of the keys (no two alike); none is counted further than `enough`.
+    pub(crate) async fn counted(
+        &self,
+        keys: &RecordBatch,
+        rows: &KeyRows,
+        source: &PageColumns,
+        enough: usize,
+    ) -> Result<Vec<usize>, SqlError> {
         let wanted = self.rows(keys)?;
         let complete = |row: usize| keys.columns().iter().all(|c| c.is_valid(row));
         let open: HashMap<_, usize> = wanted.iter().enumerate().filter(|(i, _)| complete(*i)).map(|(i, key)| (key, i)).collect();
-        let mut found = vec![false; keys.num_rows()];
+        let mut found = vec![0; keys.num_rows()];
+        // Keys that are not found often enough.
         let mut left = open.len();
         let mut mark = |columns: &[ArrayRef], live: Option<&BooleanBuffer>| -> Result<usize, SqlError> {
             for (i, key) in self.convert(columns)?.iter().enumerate() {
                 if let Some(&at) = open.get(&key)
-                    && !found[at]
+                    && found[at] < enough
                     && live.is_none_or(|live| live.value(i))
                     && columns.iter().all(|c| c.is_valid(i))
                 {
-                    found[at] = true;
-                    left -= 1;
+                    found[at] += 1;
+                    left -= usize::from(found[at] == enough);
                 }
             }
             Ok(left)
@@ -255,11 +281,12 @@ impl UniqueKey {
                 if keys.num_rows() <= SEARCHED_MAX {
                     for row in complete_rows(keys) {
                         let key = keys.slice(row, 1);
-                        if self.within_bounds(table, &key, segment, row_group)?.is_some()
-                            && self.holds(table, &key, segment, (row_group, base), &deleted, source).await?
-                        {
-                            let columns: Vec<ArrayRef> = key.columns().to_vec();
-                            if mark(&columns, None)? == 0 {
+                        if self.within_bounds(table, &key, segment, row_group)?.is_none() {
+                            continue;
+                        }
+                        let held = self.held(table, &key, segment, (row_group, base), &deleted, source, enough).await?;
+                        for _ in 0..held {
+                            if mark(key.columns(), None)? == 0 {
                                 return Ok(found);
                             }
                         }
@@ -334,6 +361,15 @@ pub(crate) struct KeyRows {
     pub(crate) committed: Arc<TableView>,
     pub(crate) own: OwnRows,
     pub(crate) lsn: Lsn,
+}
+
+impl KeyRows {
+    /// As they are now, the transaction's own included.
+    pub(crate) fn of(table: &Arc<TableDef>, transaction: &Transaction) -> KeyRows {
+        let committed = transaction.view().tables.get(&table.id).cloned().unwrap_or_default();
+        let own = transaction.scope().own.get(&table.id).cloned().unwrap_or_default();
+        KeyRows { table: table.clone(), committed, own, lsn: transaction.view().lsn }
+    }
 }
 
 /// The rows without a NULL.

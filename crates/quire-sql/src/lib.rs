@@ -48,6 +48,7 @@ mod regtypes;
 mod resolve;
 mod rewrite;
 mod set_functions;
+mod settled;
 mod show;
 mod window_names;
 

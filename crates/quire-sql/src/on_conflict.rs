@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, OnConflict, OnConflictAction, Statement, Value,
 };
 use futures::StreamExt;
-use quire_types::TableDef;
+use quire_types::{Deferrable, TableDef};
 use roaring::RoaringTreemap;
 
 use crate::assign::assigned;
@@ -121,6 +121,7 @@ fn arbiters(table: &TableDef, target: Option<&ConflictTarget>, needs_one: bool) 
             return Err(SqlError::new("42601", "ON CONFLICT DO UPDATE requires inference specification or constraint name")
                 .with_hint("For example, ON CONFLICT (column_name)."));
         }
+        keys.iter().try_for_each(|key| check_arbiter(table, key))?;
         return Ok(keys);
     };
     let (chosen, missing) = match target {
@@ -148,7 +149,18 @@ fn arbiters(table: &TableDef, target: Option<&ConflictTarget>, needs_one: bool) 
             (keys.into_iter().find(named), SqlError::new("42704", message))
         }
     };
-    chosen.map(|key| vec![key]).ok_or(missing)
+    let chosen = chosen.ok_or(missing)?;
+    check_arbiter(table, &chosen)?;
+    Ok(vec![chosen])
+}
+
+/// 55000: what conflicts has to be known when the row comes.
+fn check_arbiter(table: &TableDef, key: &UniqueKey) -> Result<(), SqlError> {
+    if table.constraints[key.ordinal as usize].deferrable == Deferrable::Not {
+        return Ok(());
+    }
+    let message = "ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters";
+    Err(SqlError::new("55000", message).on_table(&table.name).on_constraint(&key.name))
 }
 
 /// DO UPDATE: the columns that are set, and what the query computes: whether the row is to be changed, then the values.

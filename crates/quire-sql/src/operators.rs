@@ -18,6 +18,7 @@ use quire_types::SqlType;
 use crate::SqlError;
 use crate::functions::{self, CAST, cast_scalar, common, shown_type, sql_error, written_scale};
 use crate::rewrite::INTEGER;
+use crate::values::{Home, is_relative};
 
 /// Our say in planning expressions; it comes before the planner's own.
 #[derive(Debug, Default)]
@@ -165,11 +166,18 @@ fn folded(expr: Expr) -> Result<Expr> {
     let ty = name.try_as_str().flatten().and_then(SqlType::parse_name);
     match ty {
         // What depends on the session or carries more than its Arrow type stays a call.
-        Some(ty @ (SqlType::Date | SqlType::Timestamp | SqlType::Interval | SqlType::Time)) if matches!(value, ScalarValue::Utf8(_)) => {
-            Ok(Expr::Literal(cast_scalar(value, ty, "UTC")?, None))
+        Some(ty @ (SqlType::Date | SqlType::Timestamp | SqlType::Interval | SqlType::Time))
+            if matches!(value, ScalarValue::Utf8(_)) && !says_when(value) =>
+        {
+            Ok(Expr::Literal(cast_scalar(value, ty, &Home::unknown())?, None))
         }
         _ => Ok(expr),
     }
+}
+
+/// Whether a literal is `now`, `today` or the like.
+fn says_when(value: &ScalarValue) -> bool {
+    value.try_as_str().flatten().is_some_and(is_relative)
 }
 
 /// An integer literal that fits is an integer, as the grammar makes it.
@@ -205,14 +213,14 @@ fn resolve_literals(kind: Kind, op: &BinaryOperator, left: Side, right: Side) ->
             let text = value.try_as_str().flatten().unwrap_or_default().trim_end_matches(' ').to_string();
             Side::of(Expr::Literal(ScalarValue::Utf8(Some(text)), None), DataType::Utf8)
         }
-        // The zone is the session's: a call, evaluated when it is known.
-        SqlType::Timestamptz => {
+        // The zone is the session's, and so is the time: a call, evaluated when they are known.
+        SqlType::Timestamptz | SqlType::Timestamp | SqlType::Date | SqlType::Time if wanted == SqlType::Timestamptz || says_when(value) => {
             let name = Expr::Literal(ScalarValue::Utf8(Some(wanted.name())), None);
             let call = ScalarFunction::new_udf(Arc::new(functions::cast_udf()), vec![unknown.expr.clone(), name]);
             Side::of(Expr::ScalarFunction(call), wanted.arrow())
         }
         SqlType::Uuid => {
-            let value = cast_scalar(value, wanted, "UTC")?;
+            let value = cast_scalar(value, wanted, &Home::unknown())?;
             Side { ty: value.data_type(), sql: Some(SqlType::Uuid), expr: Expr::Literal(value, None) }
         }
         _ => {
@@ -221,7 +229,7 @@ fn resolve_literals(kind: Kind, op: &BinaryOperator, left: Side, right: Side) ->
                 (SqlType::NUMERIC_DEFAULT, Some(scale)) => SqlType::Numeric { precision: 38, scale },
                 _ => wanted,
             };
-            let value = cast_scalar(value, wanted, "UTC")?;
+            let value = cast_scalar(value, wanted, &Home::unknown())?;
             Side::of(Expr::Literal(value, None), wanted.arrow())
         }
     };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{self, CastKind, DataType, Expr, Ident, Statement, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use quire_types::SqlType;
 
 use crate::names::fold;
-use crate::{Parsed, Prepared, Response, Session, SqlError, WireType, ddl};
+use crate::{ParamValue, Parsed, Prepared, Response, Session, SqlError, WireType, ddl, direct};
 
 /// Statements a session may hold: far more than any driver keeps, and a bound on its memory.
 const STATEMENTS_MAX: usize = 100_000;
@@ -57,20 +58,40 @@ impl Session {
         }
         let given = types.iter().map(wire_type).collect::<Result<Vec<_>, _>>()?;
         let statement = Parsed { statement, source: self.source.clone() };
-        let prepared = Box::pin(self.analyse(statement, &given)).await?;
+        let prepared = Box::pin(self.analyse(&name, statement, &given)).await?;
         self.keep_statement(name, Some(Arc::new(prepared)));
         Ok(Response::Complete("PREPARE".into()))
     }
 
-    /// The prepared statement that an EXECUTE names, with the EXECUTE's expressions in the places of its parameters.
-    pub(crate) fn executed(&self, name: &ast::ObjectName, parameters: Vec<Expr>) -> Result<Statement, SqlError> {
+    /// The prepared statement that an EXECUTE with so many expressions names.
+    fn meant_by(&self, name: &ast::ObjectName, given: usize) -> Result<Arc<Prepared>, SqlError> {
         let (_, name) = crate::names::split(name)?;
         let Some(prepared) = self.statement_named(&name)? else { return Err(SqlError::syntax("the prepared statement is empty")) };
-        if parameters.len() != prepared.parameters.len() {
-            let (wanted, got) = (prepared.parameters.len(), parameters.len());
+        let wanted = prepared.parameters.len();
+        if given != wanted {
             return Err(SqlError::syntax(format!("wrong number of parameters for prepared statement \"{name}\""))
-                .with_detail(format!("Expected {wanted} parameters but got {got}.")));
+                .with_detail(format!("Expected {wanted} parameters but got {given}.")));
         }
+        Ok(prepared)
+    }
+
+    /// Likewise, when it is ready and the expressions are constants: it then runs as one that came by the protocol does.
+    pub(crate) fn ready_for(&self, name: &ast::ObjectName, given: &[Expr]) -> Result<Option<(Arc<Prepared>, Vec<ParamValue>)>, SqlError> {
+        let prepared = self.meant_by(name, given.len())?;
+        if prepared.ready.is_none() {
+            return Ok(None);
+        }
+        let value = |(expr, ty): (&Expr, &WireType)| match ty {
+            WireType::Scalar(ty) => direct::parameter(expr, *ty),
+            _ => None,
+        };
+        let values: Option<Vec<ParamValue>> = given.iter().zip(&prepared.parameters).map(value).collect();
+        Ok(values.map(|values| (prepared, values)))
+    }
+
+    /// The prepared statement that an EXECUTE names, with the EXECUTE's expressions in the places of its parameters.
+    pub(crate) fn executed(&self, name: &ast::ObjectName, parameters: Vec<Expr>) -> Result<Statement, SqlError> {
+        let prepared = self.meant_by(name, parameters.len())?;
         let mut values = vec![];
         for (expr, ty) in parameters.into_iter().zip(&prepared.parameters) {
             let data_type = syntax_type(*ty)?;
@@ -121,6 +142,9 @@ fn wire_type(data_type: &DataType) -> Result<Option<WireType>, SqlError> {
 /// A parameter's type, in the syntax tree's terms.
 fn syntax_type(ty: WireType) -> Result<DataType, SqlError> {
     let name = match ty {
+        // A parameter has no length and no precision: what is too long for its column is told so there, and equals nothing in it.
+        WireType::Scalar(SqlType::Varchar(_)) => "character varying".into(),
+        WireType::Scalar(SqlType::Numeric { .. }) => "numeric".into(),
         WireType::Scalar(ty) => ty.name(),
         WireType::Array(ty) | WireType::Vector(ty) => format!("{}[]", ty.name()),
         WireType::Oid => "bigint".into(),

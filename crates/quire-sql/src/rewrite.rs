@@ -18,6 +18,7 @@ use crate::bind::cast_to;
 use crate::ddl::sql_type;
 use crate::functions::CAST;
 use crate::names::name_derived;
+use crate::values::Home;
 use crate::{aggregate_syntax, function_syntax, set_functions, window_names};
 
 /// Digits of a number that the planner takes as numeric.
@@ -312,7 +313,7 @@ fn check_literal(inner: &Expr, ty: SqlType) -> Result<(), SqlError> {
         // The session's zone has a say in it.
         return Ok(());
     }
-    match crate::values::parse_text(ty, text).map_err(SqlError::from) {
+    match crate::values::parse_text(ty, text, &Home::unknown()).map_err(SqlError::from) {
         Err(error) if matches!(error.code, "22P02" | "22007") => Err(error.at_span(value.span)),
         _ => Ok(()),
     }

@@ -26,6 +26,7 @@ use crate::prepare::Statements;
 use crate::ready::Ready;
 use crate::savepoint::Savepoint;
 use crate::settings::{Settings, SharedSettings};
+use crate::settled::is_kept;
 use crate::temp::TempObjects;
 use crate::turns::Turn;
 use crate::txn::Transaction;
@@ -188,25 +189,34 @@ impl Session {
         parsed
     }
 
-    /// Analyses a statement; `parameters` are the types the client fixed (`None`: to be inferred).
-    pub async fn prepare(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Arc<Prepared>, SqlError> {
+    /// Analyses a statement that will have that name; `parameters` are the types the client fixed (`None`: to be inferred).
+    pub async fn prepare(&mut self, name: &str, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Arc<Prepared>, SqlError> {
         if matches!(self.block, Block::Failed) && !leaves_failure(&statement.statement) {
             return Err(SqlError::aborted_block());
         }
         self.source = statement.source.clone();
-        let prepared = Box::pin(self.analyse(statement, parameters)).await;
+        let prepared = Box::pin(self.analyse(name, statement, parameters)).await;
         if prepared.is_err() {
             self.fail();
         }
         prepared.map(Arc::new).map_err(|e| self.located(e))
     }
 
-    pub(crate) async fn analyse(&mut self, statement: Parsed, parameters: &[Option<WireType>]) -> Result<Prepared, SqlError> {
+    /// Likewise. One without a name is run at once: what it says of `now` is of then.
+    pub(crate) async fn analyse(
+        &mut self,
+        name: &str,
+        mut statement: Parsed,
+        parameters: &[Option<WireType>],
+    ) -> Result<Prepared, SqlError> {
         if let Statement::Prepare { .. } = &statement.statement {
             // Its $n are those of the statement within.
             return Ok(Prepared { statement, parameters: vec![], columns: None, ready: None });
         }
         self.enter_scope().await?;
+        if !name.is_empty() {
+            self.settle(&mut statement.statement, &self.home())?;
+        }
         let mut resolved = self.resolve(statement.statement.clone())?;
         let locks = has_locks(&resolved);
         without_locks(&mut resolved);
@@ -342,6 +352,9 @@ impl Session {
             Statement::Discard { object_type } => self.discard(&object_type),
             Statement::Prepare { name, data_types, statement } => Box::pin(self.prepare_named(&name, &data_types, *statement)).await,
             Statement::Execute { name: Some(name), parameters, immediate: false, .. } => {
+                if let Some((prepared, parameters)) = self.ready_for(&name, &parameters)? {
+                    return self.in_transaction(Job::Ready { prepared, parameters }).await;
+                }
                 let statement = self.executed(&name, parameters)?;
                 Box::pin(self.dispatch(statement)).await
             }
@@ -440,6 +453,9 @@ impl Session {
 
     async fn statement(&mut self, statement: Statement, transaction: &mut Transaction) -> Result<Response, SqlError> {
         let mut statement = self.resolve(statement)?;
+        if is_kept(&statement) {
+            self.settle(&mut statement, &self.statement_home())?;
+        }
         let locks = self.take_locks(&mut statement, transaction)?;
         if let Some(name) = prepare::parameter_in(&statement) {
             return Err(SqlError::new("42P02", format!("there is no parameter {name}")));

@@ -4,12 +4,14 @@ use datafusion::sql::sqlparser::ast::{
     ContextModifier, DiscardObject, Expr, Reset, Set, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
 
+use quire_kit::clock;
 use quire_optimizer::OptimizerOptions;
 
 use crate::names::Resolver;
 use crate::session::Block;
 use crate::temp::TempObjects;
 use crate::txn::Transaction;
+use crate::values::Home;
 use crate::{Response, Session, SqlError, show};
 
 impl Session {
@@ -19,6 +21,20 @@ impl Session {
 
     pub(crate) fn resolver<'a>(&self, transaction: &'a Transaction, search_path: &'a [String]) -> Resolver<'a> {
         Resolver { catalog: transaction.catalog(), search_path }
+    }
+
+    /// Where and when text that the client sends is read: in its transaction, and outside of one now.
+    pub fn home(&self) -> Home<'static> {
+        let now = match &self.block {
+            Block::Open(transaction) => transaction.began(),
+            Block::None | Block::Failed => clock::wall().as_micros() as i64,
+        };
+        Home::new(self.settings.lock().time_zone(), now)
+    }
+
+    /// Likewise for the statement under way, whose transaction the block may not have.
+    pub(crate) fn statement_home(&self) -> Home<'static> {
+        Home::new(self.settings.lock().time_zone(), self.cell.transaction_began())
     }
 
     /// Tells the planner what it needs to know of the settings. Names are resolved before it sees them.

@@ -143,11 +143,91 @@ fn expressions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     tokens.splice(i + 2..i + 2, select);
                 }
             }
+            // (VALUES (1, 2)) as a value, likewise.
+            Keyword::VALUES if is(tokens.get(i + 1), &Token::LParen) && is_value(&tokens[..i]) => as_select(&mut tokens, i),
             _ => {}
         }
         i += 1;
     }
     tokens
+}
+
+/// Whether what begins after these tokens stands in parentheses where a value does, and no relation.
+fn is_value(before: &[TokenWithSpan]) -> bool {
+    let Some(last) = before.iter().rposition(|t| t.token != Token::LParen) else { return false };
+    let in_parentheses = last + 1 < before.len();
+    let operator = |token: Option<&TokenWithSpan>| {
+        matches!(
+            token.map(|t| &t.token),
+            Some(
+                Token::Eq
+                    | Token::Neq
+                    | Token::Lt
+                    | Token::LtEq
+                    | Token::Gt
+                    | Token::GtEq
+                    | Token::Plus
+                    | Token::Minus
+                    | Token::Mul
+                    | Token::Div
+                    | Token::Mod
+                    | Token::StringConcat
+            )
+        )
+    };
+    let value = match keyword(before.get(last)) {
+        Keyword::SELECT | Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::AND | Keyword::OR | Keyword::BETWEEN => true,
+        Keyword::ANY | Keyword::SOME => true,
+        // Not UNION ALL.
+        Keyword::ALL => last > 0 && operator(before.get(last - 1)),
+        _ => operator(before.get(last)),
+    };
+    in_parentheses && value
+}
+
+/// `VALUES (1, 2)` at a position as a SELECT. One row may be of what stands around it; a list of several is a relation.
+fn as_select(tokens: &mut Vec<TokenWithSpan>, at_values: usize) {
+    let span = tokens[at_values].span;
+    let Some(end) = closing(tokens, at_values + 1) else { return };
+    if is(tokens.get(end + 1), &Token::Comma) {
+        let mut depth = 0usize;
+        let after = tokens.iter().enumerate().skip(at_values).find_map(|(i, token)| match token.token {
+            Token::LParen => {
+                depth += 1;
+                None
+            }
+            Token::RParen if depth == 0 => Some(i),
+            Token::RParen => {
+                depth -= 1;
+                None
+            }
+            _ => None,
+        });
+        let Some(after) = after else { return };
+        tokens.insert(after, at(span, Token::RParen));
+        let mut select = words(span, "SELECT * FROM");
+        select.push(at(span, Token::LParen));
+        tokens.splice(at_values..at_values, select);
+        return;
+    }
+    let mut select = vec![word(span, "SELECT")];
+    let (mut depth, mut column) = (0usize, 1);
+    let mut named = |out: &mut Vec<TokenWithSpan>| {
+        out.push(word(span, "AS"));
+        out.push(at(span, Token::make_word(&format!("column{column}"), Some('"'))));
+        column += 1;
+    };
+    for token in &tokens[at_values + 2..end] {
+        match token.token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            Token::Comma if depth == 0 => named(&mut select),
+            _ => {}
+        }
+        select.push(token.clone());
+    }
+    named(&mut select);
+    tokens.splice(at_values..=end, select);
 }
 
 /// Statements that begin, end or are built differently.
@@ -360,6 +440,9 @@ mod tests {
         check("ABORT; TABLE t", "ROLLBACK; SELECT * FROM t");
         check("VACUUM (VERBOSE) ANALYZE t", "VACUUM t");
         check("SELECT 1 WHERE 1 IN (VALUES (1), (2))", "SELECT 1 WHERE 1 IN (SELECT * FROM (VALUES (1), (2)))");
+        check("UPDATE t SET (a, b) = (VALUES (f(1, 2), 'x'))", "UPDATE t SET (a, b) = (SELECT f(1, 2) AS \"column1\", 'x' AS \"column2\")");
+        check("SELECT 1 WHERE 1 = ANY (VALUES (1), (2))", "SELECT 1 WHERE 1 = ANY(SELECT * FROM (VALUES (1), (2)))");
+        check("SELECT 1 UNION ALL (VALUES (1))", "SELECT 1 UNION ALL (VALUES (1))");
         check("SELECT x FROM t ORDER BY x USING >", "SELECT x FROM t ORDER BY x DESC");
         check("CREATE TABLE t AS SELECT 1 WITH NO DATA", "CREATE TABLE t AS SELECT * FROM (SELECT 1) AS \"quire:source\" LIMIT 0");
         check("SELECT 'a'\n'b'", "SELECT 'ab'");

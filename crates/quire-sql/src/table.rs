@@ -51,7 +51,7 @@ impl QuireTable {
     pub(crate) fn new(def: Arc<TableDef>, view: Arc<TableView>, lsn: Lsn, own: OwnRows, source: Arc<PageColumns>) -> QuireTable {
         let positions = |columns: &[ColumnId]| columns.iter().filter_map(|id| def.columns.iter().position(|c| c.id == *id)).collect();
         let primary = def.primary_key();
-        let constraints = def.unique_keys().map(|(_, _, columns)| {
+        let constraints = def.certain_keys().map(|(_, _, columns)| {
             if primary == Some(columns) { Constraint::PrimaryKey(positions(columns)) } else { Constraint::Unique(positions(columns)) }
         });
         let constraints = Constraints::new_unverified(constraints.collect());

@@ -46,16 +46,6 @@ pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String,
     builder.finish()
 }
 
-/// Constraints but for foreign keys are checked at the end of each statement.
-fn check_immediate(characteristics: Option<&ast::ConstraintCharacteristics>, what: &str) -> Result<(), SqlError> {
-    match characteristics {
-        Some(c) if c.deferrable == Some(true) || c.initially == Some(ast::DeferrableInitial::Deferred) => {
-            Err(SqlError::unsupported(format!("a DEFERRABLE {what}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The definition so far.
 pub(crate) struct TableBuilder<'a> {
     pub(crate) resolver: &'a Resolver<'a>,
@@ -119,15 +109,13 @@ impl<'a> TableBuilder<'a> {
                     self.column_mut(id)?.default = default_text(expr, self.resolver)?;
                 }
                 ColumnOption::PrimaryKey(key) => {
-                    check_immediate(key.characteristics.as_ref(), "PRIMARY KEY")?;
-                    self.primary_key(declared, vec![id])?;
+                    self.primary_key(declared, vec![id], deferrable(key.characteristics.as_ref())?)?;
                 }
                 ColumnOption::Unique(key) if key.nulls_distinct == NullsDistinctOption::NotDistinct => {
                     return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
                 }
                 ColumnOption::Unique(key) => {
-                    check_immediate(key.characteristics.as_ref(), "UNIQUE constraint")?;
-                    self.unique(declared, vec![id]);
+                    self.unique(declared, vec![id], deferrable(key.characteristics.as_ref())?);
                 }
                 ColumnOption::Check(check) => self.check(declared.or(check.name.as_ref().map(fold)), &check.expr),
                 ColumnOption::ForeignKey(key) => self.foreign_keys.push((declared.or(key.name.as_ref().map(fold)), vec![id], key.clone())),
@@ -184,17 +172,15 @@ impl<'a> TableBuilder<'a> {
     pub(crate) fn constraint(&mut self, constraint: &TableConstraint) -> Result<(), SqlError> {
         match constraint {
             TableConstraint::PrimaryKey(key) => {
-                check_immediate(key.characteristics.as_ref(), "PRIMARY KEY")?;
                 let columns = self.index_columns(&key.columns)?;
-                self.primary_key(key.name.as_ref().map(fold), columns)
+                self.primary_key(key.name.as_ref().map(fold), columns, deferrable(key.characteristics.as_ref())?)
             }
             TableConstraint::Unique(key) => {
-                check_immediate(key.characteristics.as_ref(), "UNIQUE constraint")?;
                 if key.nulls_distinct == NullsDistinctOption::NotDistinct {
                     return Err(SqlError::unsupported("UNIQUE NULLS NOT DISTINCT"));
                 }
                 let columns = self.index_columns(&key.columns)?;
-                self.unique(key.name.as_ref().map(fold), columns);
+                self.unique(key.name.as_ref().map(fold), columns, deferrable(key.characteristics.as_ref())?);
                 Ok(())
             }
             TableConstraint::Check(check) => {
@@ -240,7 +226,7 @@ impl<'a> TableBuilder<'a> {
         found.ok_or_else(|| SqlError::internal(format!("column {id} is not in the table")))
     }
 
-    fn primary_key(&mut self, name: Option<String>, columns: Vec<ColumnId>) -> Result<(), SqlError> {
+    fn primary_key(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) -> Result<(), SqlError> {
         if self.def.primary_key().is_some() {
             return Err(SqlError::new("42P16", format!("multiple primary keys for table \"{}\" are not allowed", self.def.name)));
         }
@@ -248,19 +234,19 @@ impl<'a> TableBuilder<'a> {
             column.nullable = false;
         }
         let name = name.unwrap_or_else(|| self.index_name(&[], "pkey"));
-        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::PrimaryKey(columns) });
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::PrimaryKey(columns), deferrable });
         Ok(())
     }
 
-    fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>) {
+    fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) {
         let name = name.unwrap_or_else(|| self.index_name(&columns, "key"));
-        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Unique(columns) });
+        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Unique(columns), deferrable });
     }
 
     /// CREATE INDEX. `named_by`: the columns that make its name when it is given none.
     pub(crate) fn index(&mut self, name: Option<String>, columns: Vec<ColumnId>, named_by: &[ColumnId], unique: bool) {
         let name = name.unwrap_or_else(|| self.index_name(named_by, "idx"));
-        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Index { columns, unique } });
+        self.def.constraints.push(ConstraintDef::new(name, ConstraintKind::Index { columns, unique }));
     }
 
     fn check(&mut self, name: Option<String>, expr: &Expr) {
@@ -268,7 +254,7 @@ impl<'a> TableBuilder<'a> {
             let mentioned: Vec<ColumnId> = mentioned_columns(expr).iter().filter_map(|n| self.key_column(n).ok()).collect();
             self.constraint_name(if mentioned.len() == 1 { &mentioned } else { &[] }, "check")
         });
-        self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Check(expr.to_string()) });
+        self.def.constraints.push(ConstraintDef::new(name, ConstraintKind::Check(expr.to_string())));
     }
 
     /// `table_column_suffix`, numbered when taken, as Postgres names what the user did not.
@@ -300,7 +286,8 @@ impl<'a> TableBuilder<'a> {
         for (name, columns, key) in std::mem::take(&mut self.foreign_keys) {
             let name = name.unwrap_or_else(|| self.constraint_name(&columns, "fkey"));
             let kind = self.foreign_key(&name, columns, &key)?;
-            self.def.constraints.push(ConstraintDef { name, kind });
+            let deferrable = deferrable(key.characteristics.as_ref())?;
+            self.def.constraints.push(ConstraintDef { name, kind, deferrable });
         }
         let mut indexes = BTreeSet::new();
         for (_, name, _) in self.def.indexes() {
@@ -346,6 +333,12 @@ impl<'a> TableBuilder<'a> {
             return Err(SqlError::new("42830", "number of referencing and referenced columns for foreign key disagree"));
         }
         if parent.key_over(&referenced).is_none() {
+            let same = |key: &[ColumnId]| key.len() == referenced.len() && key.iter().all(|id| referenced.contains(id));
+            if parent.unique_keys().any(|(_, _, key)| same(key)) {
+                let key = if key.referred_columns.is_empty() { "primary key" } else { "unique constraint" };
+                let message = format!("cannot use a deferrable {key} for referenced table \"{}\"", parent.name);
+                return Err(SqlError::new("55000", message));
+            }
             return Err(SqlError::new(
                 "42830",
                 format!("there is no unique constraint matching given keys for referenced table \"{}\"", parent.name),
@@ -371,7 +364,6 @@ impl<'a> TableBuilder<'a> {
             referenced,
             on_delete: referential_action(key.on_delete.as_ref()),
             on_update: referential_action(key.on_update.as_ref()),
-            deferrable: deferrable(key.characteristics.as_ref())?,
         })
     }
 }

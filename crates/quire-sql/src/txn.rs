@@ -104,6 +104,11 @@ impl Transaction {
         }
     }
 
+    /// When it began, in microseconds since 1970.
+    pub(crate) fn began(&self) -> i64 {
+        self.began
+    }
+
     /// Whether it has its turn with a row.
     pub(crate) fn has_turn(&self, key: RowKey) -> bool {
         self.turns.iter().any(|turn| turn.is_with(key))
@@ -403,6 +408,17 @@ impl PendingWrite {
     pub(crate) fn is_empty(&self) -> bool {
         let claims = self.unwritten || self.all_key_reads || self.key_reads.len() > 0;
         !self.truncate && !claims && self.batches.is_empty() && self.segments.is_empty() && self.deleted.is_empty()
+    }
+
+    /// Rows with these keys are new, or such rows go: nobody else may have a say in them until the commit.
+    pub(crate) fn claim_keys(&mut self, key: &UniqueKey, keys: &RecordBatch) -> Result<(), SqlError> {
+        if self.all_keys || self.keys.len() + keys.num_rows() > KEYS_MAX {
+            self.all_keys = true;
+            self.keys.clear();
+        } else {
+            self.keys.extend(key.asserts(keys)?);
+        }
+        Ok(())
     }
 
     /// Foreign keys of rows elsewhere point at these keys, which must stay until the commit.

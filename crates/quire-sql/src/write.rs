@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use quire_client::StorageClient;
 use quire_kit::task;
 use quire_scan::OWN_SEGMENT_ROWS;
-use quire_types::{Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
+use quire_types::{ConstraintDef, Lsn, RowId, RowIds, SEGMENT_ROWS, SegmentId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
 use crate::SqlError;
@@ -20,7 +20,7 @@ use crate::keys::UniqueKey;
 use crate::reads::ReadsOf;
 use crate::source::PageColumns;
 use crate::temp::TEMP_SCHEMA;
-use crate::txn::{KEYS_MAX, PendingWrite};
+use crate::txn::PendingWrite;
 use crate::values;
 
 /// Rows of one statement that travel in the log rather than as a segment: a segment is worth an upload from about here.
@@ -79,6 +79,20 @@ pub(crate) struct TableWriter {
     pub(crate) effects: KeyEffects,
     /// Whether keys are checked at the end, when all of `gone` is known. (index of the key, its values, sorted, segments before them)
     deferred: Option<Vec<(usize, RecordBatch, bool, usize)>>,
+    /// By unique key: the new rows' keys, when it is checked at the end of the transaction.
+    waiting: Vec<Option<Vec<RecordBatch>>>,
+}
+
+/// What a statement has written.
+pub(crate) struct Finished {
+    /// The transaction's, with it.
+    pub(crate) write: PendingWrite,
+    /// Rows taken.
+    pub(crate) rows: u64,
+    /// What is left to foreign keys.
+    pub(crate) effects: KeyEffects,
+    /// What is left to unique keys that are checked at the end of the transaction: their names, and new rows' keys.
+    pub(crate) waiting: Vec<(String, Vec<RecordBatch>)>,
 }
 
 /// A segment in the object store, and its rows' keys in segment order (one batch a constraint).
@@ -91,6 +105,7 @@ impl TableWriter {
     pub(crate) fn new(target: Arc<WriteTarget>, write: PendingWrite) -> Result<TableWriter, SqlError> {
         Ok(TableWriter {
             unchanged: vec![false; target.table.unique_keys().count()],
+            waiting: vec![None; target.table.unique_keys().count()],
             keys: Arc::new(UniqueKey::of(&target.table)?),
             schema: target.table.arrow_schema(),
             gone: RoaringTreemap::new(),
@@ -154,8 +169,15 @@ impl TableWriter {
         self
     }
 
-    /// Checks and keeps what is left; the transaction's pending write, the rows taken, and what is left to foreign keys.
-    pub(crate) async fn finish(mut self) -> Result<(PendingWrite, u64, KeyEffects), SqlError> {
+    /// With unique keys that are checked at the end of the transaction, where `deferred` says so.
+    pub(crate) fn leaving(mut self, deferred: impl Fn(&ConstraintDef) -> bool) -> TableWriter {
+        let table = &self.target.table;
+        self.waiting = self.keys.iter().map(|key| deferred(&table.constraints[key.ordinal as usize]).then(Vec::new)).collect();
+        self
+    }
+
+    /// Checks and keeps what is left.
+    pub(crate) async fn finish(mut self) -> Result<Finished, SqlError> {
         let bytes = |rows: &[RecordBatch]| rows.iter().map(bytes_of).sum::<usize>();
         let small = self.is_temporary()
             || self.waiting_rows + self.write.batch_rows() <= LOG_ROWS_MAX
@@ -174,12 +196,23 @@ impl TableWriter {
             self.waiting.clear();
             for i in (0..self.keys.len()).filter(|&i| !self.unchanged[i]).collect::<Vec<_>>() {
                 let keys = self.keys[i].columns(&rows)?;
+                if let Some(waiting) = &mut self.waiting[i] {
+                    waiting.push(keys);
+                    continue;
+                }
                 self.check_key(i, &keys, false, self.write.segments.len()).await?;
                 self.claim(i, &keys)?;
             }
             self.write.push(rows)?;
         }
-        Ok((std::mem::take(&mut self.write), self.rows, std::mem::take(&mut self.effects)))
+        let waiting = std::mem::take(&mut self.waiting).into_iter().zip(self.keys.iter());
+        let waiting = waiting.filter_map(|(keys, key)| Some((key.name.clone(), keys.filter(|keys| !keys.is_empty())?)));
+        Ok(Finished {
+            waiting: waiting.collect(),
+            write: std::mem::take(&mut self.write),
+            rows: self.rows,
+            effects: std::mem::take(&mut self.effects),
+        })
     }
 
     /// Sends the first waiting rows on their way to the object store, after the segment before them has arrived.
@@ -241,6 +274,10 @@ impl TableWriter {
                 .map(Some)
                 .eq(self.keys[i].positions.iter().map(|&p| self.target.table.columns.get(p).map(|c| &c.id)));
             if self.unchanged[i] {
+                continue;
+            }
+            if let Some(waiting) = &mut self.waiting[i] {
+                waiting.push(keys.clone());
                 continue;
             }
             let segments = self.write.segments.len();
@@ -325,13 +362,7 @@ impl TableWriter {
         if self.is_temporary() {
             return Ok(());
         }
-        if self.write.all_keys || self.write.keys.len() + keys.num_rows() > KEYS_MAX {
-            self.write.all_keys = true;
-            self.write.keys.clear();
-            return Ok(());
-        }
-        self.write.keys.extend(self.keys[index].asserts(keys)?);
-        Ok(())
+        self.write.claim_keys(&self.keys[index], keys)
     }
 }
 

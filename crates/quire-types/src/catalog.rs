@@ -122,6 +122,8 @@ pub struct ConstraintDef {
     pub name: String,
     /// What it says.
     pub kind: ConstraintKind,
+    /// When a key, or a foreign key, is checked.
+    pub deferrable: Deferrable,
 }
 
 /// What a constraint says, or what an index is over.
@@ -145,8 +147,6 @@ pub enum ConstraintKind {
         on_delete: ReferentialAction,
         /// ON UPDATE.
         on_update: ReferentialAction,
-        /// When it is checked.
-        deferrable: Deferrable,
     },
     /// CREATE INDEX (columns), which is no constraint to the catalogs.
     Index {
@@ -157,7 +157,7 @@ pub enum ConstraintKind {
     },
 }
 
-/// When a foreign key is checked.
+/// When a constraint is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deferrable {
     /// NOT DEFERRABLE: at the end of each statement.
@@ -444,6 +444,11 @@ impl ConstraintKind {
 }
 
 impl ConstraintDef {
+    /// A constraint, or an index, that is not deferrable.
+    pub fn new(name: impl Into<String>, kind: ConstraintKind) -> ConstraintDef {
+        ConstraintDef { name: name.into(), kind, deferrable: Deferrable::Not }
+    }
+
     /// False for an index: it has a constraint's place and is none.
     pub fn is_constraint(&self) -> bool {
         !matches!(self.kind, ConstraintKind::Index { .. })
@@ -476,10 +481,15 @@ impl TableDef {
         })
     }
 
-    /// The unique key over just these columns, in whatever order: its ordinal among the constraints, and its columns.
+    /// The unique key over just these columns, in whatever order: its ordinal among the constraints, and its columns. Not a deferrable one.
     pub fn key_over(&self, columns: &[ColumnId]) -> Option<(u32, &[ColumnId])> {
         let same = |key: &[ColumnId]| key.len() == columns.len() && columns.iter().all(|id| key.contains(id));
-        self.unique_keys().find(|(_, _, key)| same(key)).map(|(ordinal, _, key)| (ordinal, key))
+        self.certain_keys().find(|(_, _, key)| same(key)).map(|(ordinal, _, key)| (ordinal, key))
+    }
+
+    /// The unique keys that no two rows have in common whenever one looks: a transaction may break deferrable ones on its way.
+    pub fn certain_keys(&self) -> impl Iterator<Item = (u32, &str, &[ColumnId])> {
+        self.unique_keys().filter(move |(ordinal, ..)| self.constraints[*ordinal as usize].deferrable == Deferrable::Not)
     }
 
     /// PRIMARY KEY and UNIQUE constraints, and unique indexes: (ordinal among the constraints, name, columns).

@@ -33,8 +33,11 @@ fn table() -> TableDef {
         columns: vec![column(1, "id", SqlType::Int8, None), column(4, "price", SqlType::Numeric { precision: 15, scale: 2 }, Some("0"))],
         next_column_id: ColumnId(5),
         constraints: vec![
-            ConstraintDef { name: "orders_pkey".into(), kind: ConstraintKind::PrimaryKey(vec![ColumnId(1)]) },
-            ConstraintDef { name: "positive".into(), kind: ConstraintKind::Check("price > 0".into()) },
+            ConstraintDef {
+                deferrable: Deferrable::InitiallyImmediate,
+                ..ConstraintDef::new("orders_pkey", ConstraintKind::PrimaryKey(vec![ColumnId(1)]))
+            },
+            ConstraintDef::new("positive", ConstraintKind::Check("price > 0".into())),
             ConstraintDef {
                 name: "fk".into(),
                 kind: ConstraintKind::ForeignKey {
@@ -43,14 +46,11 @@ fn table() -> TableDef {
                     referenced: vec![ColumnId(1)],
                     on_delete: ReferentialAction::Cascade,
                     on_update: ReferentialAction::NoAction,
-                    deferrable: Deferrable::InitiallyDeferred,
                 },
+                deferrable: Deferrable::InitiallyDeferred,
             },
-            ConstraintDef {
-                name: "by_price".into(),
-                kind: ConstraintKind::Index { columns: vec![ColumnId(4), ColumnId(1)], unique: false },
-            },
-            ConstraintDef { name: "one_price".into(), kind: ConstraintKind::Index { columns: vec![ColumnId(4)], unique: true } },
+            ConstraintDef::new("by_price", ConstraintKind::Index { columns: vec![ColumnId(4), ColumnId(1)], unique: false }),
+            ConstraintDef::new("one_price", ConstraintKind::Index { columns: vec![ColumnId(4)], unique: true }),
         ],
         clustering: vec![ColumnId(1)],
         arrow: Default::default(),

@@ -77,7 +77,7 @@ fn table() -> TableDef {
     let column = |id, name: &str, ty| ColumnDef::new(ColumnId(id), name, ty);
     let index = |name: &str, id| {
         let kind = ConstraintKind::Index { columns: vec![ColumnId(id)], unique: false };
-        ConstraintDef { name: name.to_string(), kind }
+        ConstraintDef::new(name, kind)
     };
     TableDef {
         id: TableId(1),

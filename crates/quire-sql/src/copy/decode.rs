@@ -11,7 +11,7 @@ use quire_types::{ColumnDef, SqlType};
 use super::split::{Field, fields, line_end};
 use super::{CopyError, CopyFormat, CopyOptions, Dialect, Header, positions};
 use crate::SqlError;
-use crate::values::{ColumnBuilder, ValueError};
+use crate::values::{ColumnBuilder, Home, ValueError};
 
 /// Begins every binary COPY.
 pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -24,6 +24,8 @@ const SHOWN_CHARACTERS: usize = 100;
 pub(crate) struct CopyDecoder {
     table: String,
     columns: Vec<ColumnDef>,
+    /// Where and when its dates and times are.
+    home: Home<'static>,
     schema: SchemaRef,
     builders: Vec<ColumnBuilder>,
     rows: usize,
@@ -45,7 +47,8 @@ enum Format {
 }
 
 impl CopyDecoder {
-    pub(crate) fn new(options: CopyOptions, table: String, columns: Vec<ColumnDef>) -> Result<CopyDecoder, SqlError> {
+    /// Of that data, which is read at `home`.
+    pub(crate) fn new(options: CopyOptions, table: String, columns: Vec<ColumnDef>, home: Home<'static>) -> Result<CopyDecoder, SqlError> {
         let dialect = Dialect::new(&options)?;
         let format = match options.format {
             CopyFormat::Binary => Format::Binary { header_read: false },
@@ -59,6 +62,7 @@ impl CopyDecoder {
             schema: Arc::new(schema),
             table,
             columns,
+            home,
             rows: 0,
             line: 0,
             input: BytesMut::new(),
@@ -229,7 +233,7 @@ impl CopyDecoder {
                     Ok(())
                 }
                 Some(bytes) => match std::str::from_utf8(bytes) {
-                    Ok(text) => self.builders[i].append_text(text).map_err(|e| (e, Some(text.to_string()))),
+                    Ok(text) => self.builders[i].append_text(text, &self.home).map_err(|e| (e, Some(text.to_string()))),
                     Err(error) => {
                         let bad = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
                         Err((ValueError::new("22021", format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}")), None))

@@ -7,6 +7,7 @@ use quire_types::{ColumnDef, ColumnId, SqlType};
 
 use super::{CopyDecoder, CopyEncoder, CopyFormat, CopyOptions, Header};
 use crate::SqlError;
+use crate::values::Home;
 
 fn columns(types: &[SqlType]) -> Vec<ColumnDef> {
     let column = |(i, ty): (usize, &SqlType)| ColumnDef::new(ColumnId(i as u32 + 1), format!("c{i}"), *ty);
@@ -14,7 +15,7 @@ fn columns(types: &[SqlType]) -> Vec<ColumnDef> {
 }
 
 fn decode(options: &CopyOptions, types: &[SqlType], data: &[u8], cut: usize) -> Result<RecordBatch, SqlError> {
-    let mut decoder = CopyDecoder::new(options.clone(), "t".into(), columns(types))?;
+    let mut decoder = CopyDecoder::new(options.clone(), "t".into(), columns(types), Home::unknown())?;
     for piece in data.chunks(cut.max(1)) {
         decoder.push(piece)?;
     }
@@ -63,6 +64,15 @@ fn text_is_read_as_in_postgres() {
 }
 
 #[test]
+fn dates_and_times_are_read_where_the_session_is() {
+    let home = Home::new("Asia/Tokyo", 1_719_810_367_000_000);
+    let types = [SqlType::Timestamptz, SqlType::Date];
+    let mut decoder = CopyDecoder::new(CopyOptions::new(CopyFormat::Text), "t".into(), columns(&types), home).unwrap();
+    decoder.push(b"now\ttoday\n2024-01-01 12:00\ttomorrow\n").unwrap();
+    assert_eq!(show(Ok(decoder.take())), "2024-07-01 05:06:07+00,2024-07-01;2024-01-01 03:00:00+00,2024-07-02");
+}
+
+#[test]
 fn csv_is_read_as_in_postgres() {
     let csv = CopyOptions::new(CopyFormat::Csv);
     check(
@@ -98,7 +108,7 @@ fn bad_bytes_and_options_are_said() {
     assert_eq!((bad.code, bad.context.as_deref()), ("22021", Some("COPY t, line 1, column c1")));
     let nul = decode(&CopyOptions::new(CopyFormat::Csv), &TYPES, b"1,a\0b\n", 100).unwrap_err();
     assert_eq!(nul.code, "22021");
-    let code = |o: CopyOptions| CopyDecoder::new(o, "t".into(), columns(&TYPES)).err().map(|e| e.code);
+    let code = |o: CopyOptions| CopyDecoder::new(o, "t".into(), columns(&TYPES), Home::unknown()).err().map(|e| e.code);
     assert_eq!(code(CopyOptions { quote: Some('\''), ..CopyOptions::new(CopyFormat::Text) }), Some("0A000"));
     assert_eq!(code(CopyOptions { delimiter: Some('"'), ..CopyOptions::new(CopyFormat::Csv) }), Some("22023"));
     assert_eq!(code(CopyOptions { force_null: vec!["nope".into()], ..CopyOptions::new(CopyFormat::Csv) }), Some("42703"));
@@ -119,7 +129,7 @@ proptest! {
         let mut builders: Vec<_> = types.iter().map(|t| crate::values::ColumnBuilder::new(*t)).collect();
         for (int, text, bool) in &rows {
             for (builder, value) in builders.iter_mut().zip([int.map(|v| v.to_string()), text.clone(), bool.map(|v| v.to_string())]) {
-                match value { Some(v) => builder.append_text(&v).unwrap(), None => builder.append_null() }
+                match value { Some(v) => builder.append_text(&v, &Home::unknown()).unwrap(), None => builder.append_null() }
             }
         }
         let arrays: Vec<_> = builders.iter_mut().map(|b| b.finish()).collect();

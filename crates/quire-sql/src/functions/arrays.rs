@@ -14,6 +14,7 @@ use quire_types::SqlType;
 use super::arithmetic::common;
 use super::forms::{Function, Gives, Kind, bools, form, int4s, texts};
 use super::native::{Call, is_decimal, is_text, no_function_of, plain, sql_error};
+use crate::values::Home;
 use crate::{SqlError, values};
 
 use Kind::{Any, Int4};
@@ -113,14 +114,14 @@ fn filled(args: &ReturnFieldArgs) -> Result<Field> {
 }
 
 /// Values in another type, by Postgres' casts; what has none by Arrow's.
-fn values_as(array: &ArrayRef, to: &DataType, zone: &str) -> Result<ArrayRef> {
+fn values_as(array: &ArrayRef, to: &DataType, home: &Home<'_>) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(array.clone());
     }
     match (SqlType::of_arrow(array.data_type()), SqlType::of_arrow(to)) {
         (Some(_), Some(ty)) => {
             let field = Field::new("item", array.data_type().clone(), true);
-            let cast = values::cast_to(array, &field, ty, zone).map_err(|e| sql_error(SqlError::from(e)))?;
+            let cast = values::cast_to(array, &field, ty, home).map_err(|e| sql_error(SqlError::from(e)))?;
             Ok(if cast.data_type() == to { cast } else { arrow::compute::cast(&cast, to)? })
         }
         _ => Ok(arrow::compute::cast(array, to)?),
@@ -134,7 +135,7 @@ fn list_as(call: &Call, i: usize, item: &DataType) -> Result<ListArray> {
         return Ok(arrow::array::new_null_array(&list_of(item.clone()), array.len()).as_list::<i32>().clone());
     }
     let lists = plain_list(array)?;
-    let values = values_as(lists.values(), item, call.zone)?;
+    let values = values_as(lists.values(), item, call.home)?;
     let field = Arc::new(Field::new("item", item.clone(), true));
     Ok(ListArray::try_new(field, lists.offsets().clone(), values, lists.nulls().cloned())?)
 }
@@ -149,7 +150,7 @@ fn plain_list(array: &ArrayRef) -> Result<ListArray> {
 fn list_and_value(call: &Call, value: usize) -> Result<(ListArray, ArrayRef)> {
     let item = item_of(call.arrays[0].data_type()).cloned().unwrap_or(DataType::Null);
     let ty = meet(&item, call.fields[value].data_type()).ok_or_else(|| no_function_of("array function", call.fields))?;
-    Ok((list_as(call, 0, &ty)?, values_as(&call.arrays[value], &ty, call.zone)?))
+    Ok((list_as(call, 0, &ty)?, values_as(&call.arrays[value], &ty, call.home)?))
 }
 
 /// The lengths of an array's dimensions.
@@ -263,7 +264,7 @@ fn result_item(call: &Call) -> DataType {
 
 fn append(call: &Call) -> Result<ArrayRef> {
     let item = result_item(call);
-    let (lists, value) = (list_as(call, 0, &item)?, values_as(&call.arrays[1], &item, call.zone)?);
+    let (lists, value) = (list_as(call, 0, &item)?, values_as(&call.arrays[1], &item, call.home)?);
     let rows = (0..call.rows).map(|row| {
         let one = value.slice(row, 1);
         Ok(Some(if lists.is_null(row) { one } else { concat(&[&lists.value(row), &one])? }))
@@ -273,7 +274,7 @@ fn append(call: &Call) -> Result<ArrayRef> {
 
 fn prepend(call: &Call) -> Result<ArrayRef> {
     let item = result_item(call);
-    let (value, lists) = (values_as(&call.arrays[0], &item, call.zone)?, list_as(call, 1, &item)?);
+    let (value, lists) = (values_as(&call.arrays[0], &item, call.home)?, list_as(call, 1, &item)?);
     let rows = (0..call.rows).map(|row| {
         let one = value.slice(row, 1);
         Ok(Some(if lists.is_null(row) { one } else { concat(&[&one, &lists.value(row)])? }))
@@ -311,7 +312,7 @@ fn remove(call: &Call) -> Result<ArrayRef> {
 fn replace(call: &Call) -> Result<ArrayRef> {
     let (lists, old) = list_and_value(call, 1)?;
     let item = result_item(call);
-    let new = values_as(&call.arrays[2], &item, call.zone)?;
+    let new = values_as(&call.arrays[2], &item, call.home)?;
     let mut rows = vec![];
     for row in 0..call.rows {
         if lists.is_null(row) {
@@ -330,7 +331,7 @@ const FILL_MAX: usize = 10_000_000;
 
 fn fill(call: &Call) -> Result<ArrayRef> {
     let item = result_item(call);
-    let value = values_as(&call.arrays[0], &item, call.zone)?;
+    let value = values_as(&call.arrays[0], &item, call.home)?;
     let lengths = list_as(call, 1, &DataType::Int32)?;
     let mut rows = vec![];
     for row in 0..call.rows {
@@ -428,12 +429,12 @@ fn quantified(call: &Call, any: bool) -> Result<ArrayRef> {
     if is_text(call.arrays[2].data_type()) {
         let ty = SqlType::of_field(&call.fields[1]).ok_or_else(refused)?;
         let mut arrays = call.arrays.clone();
-        arrays[2] = super::cast::arrays_from_text(&call.arrays[2], ty, call.zone)?;
+        arrays[2] = super::cast::arrays_from_text(&call.arrays[2], ty, call.home)?;
         return quantified(&Call { arrays, ..*call }, any);
     }
     let item = item_of(call.arrays[2].data_type()).cloned().unwrap_or(DataType::Null);
     let ty = meet(&item, call.fields[1].data_type()).ok_or_else(refused)?;
-    let (lists, value) = (list_as(call, 2, &ty)?, values_as(&call.arrays[1], &ty, call.zone)?);
+    let (lists, value) = (list_as(call, 2, &ty)?, values_as(&call.arrays[1], &ty, call.home)?);
     let mut out = vec![];
     for row in 0..call.rows {
         if lists.is_null(row) {

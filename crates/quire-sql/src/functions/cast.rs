@@ -16,7 +16,9 @@ use datafusion::logical_expr::{
 };
 use quire_types::SqlType;
 
+use super::clock::home_of;
 use super::native::{is_decimal, is_float, is_int, is_text, sql_error};
+use crate::values::Home;
 use crate::{SqlError, values};
 
 /// The function's name in rewritten statements.
@@ -106,10 +108,10 @@ fn is_plain(from: &DataType, to: SqlType) -> bool {
 }
 
 /// Casts a constant now. An error is the user's: it is what the statement says.
-pub(crate) fn cast_scalar(value: &ScalarValue, ty: SqlType, zone: &str) -> Result<ScalarValue> {
+pub(crate) fn cast_scalar(value: &ScalarValue, ty: SqlType, home: &Home<'_>) -> Result<ScalarValue> {
     let array = value.to_array()?;
     let field = Field::new("", array.data_type().clone(), true);
-    let out = values::cast_to(&array, &field, ty, zone).map_err(|e| sql_error(SqlError::from(e)))?;
+    let out = values::cast_to(&array, &field, ty, home).map_err(|e| sql_error(SqlError::from(e)))?;
     ScalarValue::try_from_array(&out, 0)
 }
 
@@ -157,16 +159,15 @@ impl ScalarUDFImpl for PgCast {
             let value = args.into_iter().next().ok_or_else(|| DataFusionError::Internal("a cast has an argument".into()))?;
             return Ok(ExprSimplifyResult::Simplified(Expr::Cast(Cast::new(Box::new(value), target.ty.arrow()))));
         }
-        // The session's zone decides some casts; of constants it is known now.
+        // The session's time decides some casts; of constants it is known now.
         if let Expr::Literal(value, _) = &args[0]
             && !target.array
         {
-            let zone = info.config_options().execution.time_zone.clone();
             let target = Target::of(Some(name))?.resolve(&Field::new("", from, true), Some(value));
             if matches!(target.ty, SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json) {
                 return Ok(ExprSimplifyResult::Original(args));
             }
-            let value = cast_scalar(value, target.ty, zone.as_deref().unwrap_or("UTC"))?;
+            let value = cast_scalar(value, target.ty, &home_of(info.config_options()))?;
             return Ok(ExprSimplifyResult::Simplified(Expr::Literal(value, None)));
         }
         Ok(ExprSimplifyResult::Original(args))
@@ -176,12 +177,12 @@ impl ScalarUDFImpl for PgCast {
         let ColumnarValue::Scalar(name) = &args.args[1] else {
             return Err(DataFusionError::Internal("a cast's type is a constant".into()));
         };
-        let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
+        let home = home_of(&args.config_options);
         let mut target = Target::of(Some(name))?;
         if let DataType::Decimal128(precision, scale) = args.return_field.data_type() {
             target.ty = SqlType::Numeric { precision: *precision, scale: *scale };
         }
-        let convert = |array: &ArrayRef| convert(array, &args.arg_fields[0], target, zone);
+        let convert = |array: &ArrayRef| convert(array, &args.arg_fields[0], target, &home);
         match &args.args[0] {
             ColumnarValue::Array(array) => Ok(ColumnarValue::Array(convert(array)?)),
             ColumnarValue::Scalar(value) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&convert(&value.to_array()?)?, 0)?)),
@@ -189,20 +190,20 @@ impl ScalarUDFImpl for PgCast {
     }
 }
 
-fn convert(array: &ArrayRef, from: &Field, target: Target, zone: &str) -> Result<ArrayRef> {
+fn convert(array: &ArrayRef, from: &Field, target: Target, home: &Home<'_>) -> Result<ArrayRef> {
     let failed = |e: values::ValueError| sql_error(SqlError::from(e));
     match (array.data_type(), target.array) {
         (DataType::Null, _) => Ok(arrow::array::new_null_array(target.field("", true).data_type(), array.len())),
         (DataType::List(_) | DataType::LargeList(_), true) => {
             let lists = arrow::compute::cast(array, &DataType::List(Arc::new(Field::new("item", item_type(array), true))))?;
             let lists = arrow::array::AsArray::as_list::<i32>(&lists);
-            let items = values::cast_to(lists.values(), &Field::new("item", item_type(array), true), target.ty, zone).map_err(failed)?;
+            let items = values::cast_to(lists.values(), &Field::new("item", item_type(array), true), target.ty, home).map_err(failed)?;
             let field = Arc::new(Field::new("item", target.ty.arrow(), true));
             Ok(Arc::new(ListArray::try_new(field, lists.offsets().clone(), items, lists.nulls().cloned())?))
         }
         (DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_), false) => shown(array),
-        (_, true) => arrays_from_text(array, target.ty, zone),
-        (_, false) => values::cast_to(array, from, target.ty, zone).map_err(failed),
+        (_, true) => arrays_from_text(array, target.ty, home),
+        (_, false) => values::cast_to(array, from, target.ty, home).map_err(failed),
     }
 }
 
@@ -258,7 +259,7 @@ fn quoted_item(text: &str) -> String {
     if plain { text.to_string() } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
-pub(super) fn arrays_from_text(array: &ArrayRef, ty: SqlType, zone: &str) -> Result<ArrayRef> {
+pub(super) fn arrays_from_text(array: &ArrayRef, ty: SqlType, home: &Home<'_>) -> Result<ArrayRef> {
     let text = arrow::compute::cast(array, &DataType::Utf8View)?;
     let text = arrow::array::AsArray::as_string_view(&text);
     let mut items = StringViewBuilder::new();
@@ -275,7 +276,7 @@ pub(super) fn arrays_from_text(array: &ArrayRef, ty: SqlType, zone: &str) -> Res
     }
     let items: ArrayRef = Arc::new(items.finish());
     let items =
-        values::cast_to(&items, &Field::new("item", DataType::Utf8View, true), ty, zone).map_err(|e| sql_error(SqlError::from(e)))?;
+        values::cast_to(&items, &Field::new("item", DataType::Utf8View, true), ty, home).map_err(|e| sql_error(SqlError::from(e)))?;
     let field = Arc::new(Field::new("item", ty.arrow(), true));
     Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), items, Some(NullBuffer::from(valid)))?))
 }

@@ -1,13 +1,15 @@
 //! What time it is: of the transaction and its statements, which stands still, and of the clock, which does not.
 
+use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{ArrayRef, StringViewArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
-use datafusion::config::ConfigOptions;
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility};
 use datafusion::prelude::SessionContext;
@@ -17,6 +19,7 @@ use super::calendar::{DAY, to_local};
 use super::forms::{Function, Gives, Kind, form};
 use super::native::sql_error;
 use crate::catalog::ScopeCell;
+use crate::values::Home;
 
 pub(super) fn udfs() -> Vec<ScalarUDF> {
     vec![
@@ -47,6 +50,43 @@ fn now() -> i64 {
     quire_kit::clock::wall().as_micros() as i64
 }
 
+/// When the session's transaction began, for whoever has the session's configuration and nothing else of it: microseconds since 1970.
+#[derive(Clone, Debug)]
+struct Began(Arc<AtomicI64>);
+
+impl ConfigExtension for Began {
+    const PREFIX: &'static str = "quire_began";
+}
+
+impl ExtensionOptions for Began {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    /// The same cell: a configuration that was copied before the transaction began tells when it did, too.
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, _: &str) -> Result<()> {
+        Err(sql_error(crate::SqlError::internal(format!("{key} is not set by name"))))
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        vec![]
+    }
+}
+
+/// Where and when the session is, as its configuration tells.
+pub(super) fn home_of(config: &ConfigOptions) -> Home<'_> {
+    let began = config.extensions.get::<Began>().map_or_else(now, |began| began.0.load(Ordering::Relaxed));
+    Home::new(config.execution.time_zone.as_deref().unwrap_or("UTC"), began)
+}
+
 /// Whose beginning a function tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
@@ -65,6 +105,8 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("current_time", &[], SqlType::Time, Since::Transaction),
         ("current_date", &[], SqlType::Date, Since::Transaction),
     ];
+    let began = Began(cell.began());
+    context.state_ref().write().config_mut().options_mut().extensions.insert(began);
     for (name, aliases, ty, since) in moments {
         let signature = match name {
             "now" | "current_date" => Signature::nullary(Volatility::Stable),

@@ -57,10 +57,9 @@ fn days_and_time(micros: i64) -> IntervalMonthDayNano {
     IntervalMonthDayNano::new(0, (micros / DAY) as i32, micros % DAY * 1000)
 }
 
-/// The days of a date in the session's zone, now.
-fn today(zone: &str) -> std::result::Result<i64, SqlError> {
-    let now = quire_kit::clock::wall().as_micros() as i64;
-    Ok(to_local(now, zone)?.div_euclid(DAY) * DAY)
+/// Midnight of the transaction's day, in the session's zone.
+fn today(call: &Call) -> i64 {
+    call.home.today() * DAY
 }
 
 fn counted(later: i64, earlier: i64) -> Row<IntervalMonthDayNano> {
@@ -81,9 +80,9 @@ fn ages() -> Vec<ScalarUDF> {
                     let local = |a, b| counted(to_local(a, call.zone)?, to_local(b, call.zone)?);
                     intervals(each2(call.micros(0), call.micros(1), local))
                 }),
-                form(&[Timestamp], Gives::Is(Interval), |call| intervals(each1(call.micros(0), |at| counted(today(call.zone)?, at)))),
+                form(&[Timestamp], Gives::Is(Interval), |call| intervals(each1(call.micros(0), |at| counted(today(call), at)))),
                 form(&[Timestamptz], Gives::Is(Interval), |call| {
-                    intervals(each1(call.micros(0), |at| counted(today(call.zone)?, to_local(at, call.zone)?)))
+                    intervals(each1(call.micros(0), |at| counted(today(call), to_local(at, call.zone)?)))
                 }),
             ],
         ),

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use quire_types::SqlType;
 
 use super::native::{Call, invoke, is_decimal, is_float, is_int, no_function_of, plain, sql_error};
+use crate::values::Home;
 use crate::{SqlError, values};
 
 /// A type that a form takes or gives.
@@ -114,7 +115,7 @@ impl Kind {
     }
 
     /// The argument in this type.
-    fn convert(self, array: &ArrayRef, field: &Field, zone: &str) -> Result<ArrayRef> {
+    fn convert(self, array: &ArrayRef, field: &Field, home: &Home<'_>) -> Result<ArrayRef> {
         let to = match self {
             Kind::Any | Kind::Array => return Ok(array.clone()),
             Kind::Numeric => match array.data_type() {
@@ -128,7 +129,7 @@ impl Kind {
         if *array.data_type() == to.arrow() {
             return Ok(array.clone());
         }
-        values::cast_to(array, field, to, zone).map_err(|e| sql_error(SqlError::from(e)))
+        values::cast_to(array, field, to, home).map_err(|e| sql_error(SqlError::from(e)))
     }
 }
 
@@ -257,7 +258,7 @@ impl ScalarUDFImpl for Function {
         invoke(&args, self.signature.volatility, |mut call| {
             for (i, array) in call.arrays.iter_mut().enumerate() {
                 let kind = form.kind(i).ok_or_else(|| DataFusionError::Internal("a form takes what it was chosen for".into()))?;
-                *array = kind.convert(array, &call.fields[i], call.zone)?;
+                *array = kind.convert(array, &call.fields[i], call.home)?;
             }
             (form.run)(&call)
         })

@@ -10,15 +10,18 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use quire_types::SqlType;
 
+use super::clock::home_of;
 use crate::SqlError;
+use crate::values::Home;
 
-/// What a function is called with: arrays of one length and their fields, the field that is wanted, and the session's time zone.
+/// What a function is called with: arrays of one length and their fields, the field that is wanted, and the session's time.
 pub(super) struct Call<'a> {
     pub(super) arrays: Vec<ArrayRef>,
     pub(super) fields: &'a [FieldRef],
     pub(super) returns: &'a Field,
     pub(super) rows: usize,
     pub(super) zone: &'a str,
+    pub(super) home: &'a Home<'a>,
 }
 
 type Coerce = fn(&[DataType]) -> Option<Vec<DataType>>;
@@ -101,8 +104,8 @@ pub(super) fn invoke(
     let constant = scalars && !args.args.is_empty() && volatility != Volatility::Volatile;
     let rows = if constant { 1 } else { args.number_rows };
     let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
-    let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
-    let out = run(Call { arrays, fields: &args.arg_fields, returns: &args.return_field, rows, zone })?;
+    let home = home_of(&args.config_options);
+    let out = run(Call { arrays, fields: &args.arg_fields, returns: &args.return_field, rows, zone: home.zone(), home: &home })?;
     if constant { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&out, 0)?)) } else { Ok(ColumnarValue::Array(out)) }
 }
 

@@ -18,9 +18,11 @@ use parking_lot::RwLock;
 use quire_types::SqlType;
 
 use super::calendar::{add_interval, add_interval_in};
+use super::clock::home_of;
 use super::forms::{Form, Function, Gives, Kind, argument_scale, form};
 use super::native::{Call, no_function, plain, sql_error};
 use crate::SqlError;
+use crate::values::Home;
 
 use Kind::{Int4, Int8, Interval, Numeric, Timestamp, Timestamptz};
 
@@ -188,16 +190,17 @@ impl TableFunctionImpl for SeriesFunction {
             _ => Err(sql_error(SqlError::unsupported("generate_series of such an argument in FROM"))),
         });
         let given = constants.collect::<Result<Vec<_>>>()?;
-        let zone = args.session().config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-        let (item, arguments) = typed(given, &zone)?;
-        let series = series_of(&arguments, &item, &zone)?;
+        let session = args.session();
+        let home = home_of(session.config_options());
+        let (item, arguments) = typed(given, &home)?;
+        let series = series_of(&arguments, &item, home.zone())?;
         let schema = Arc::new(Schema::new(vec![Field::new("generate_series", item, true)]));
         Ok(Arc::new(SeriesTable { series, schema }))
     }
 }
 
 /// The type of the rows, and the arguments in the types that they take.
-fn typed(given: Vec<ScalarValue>, zone: &str) -> Result<(DataType, Vec<ScalarValue>)> {
+fn typed(given: Vec<ScalarValue>, home: &Home<'_>) -> Result<(DataType, Vec<ScalarValue>)> {
     let types: Vec<DataType> = given.iter().map(ScalarValue::data_type).collect();
     let refused = || no_function("generate_series", &types);
     if !(2..=3).contains(&given.len()) {
@@ -213,7 +216,7 @@ fn typed(given: Vec<ScalarValue>, zone: &str) -> Result<(DataType, Vec<ScalarVal
         let local = bounds.iter().all(|t| matches!(t, DataType::Timestamp(_, None)) || is_text(t));
         let ty = if local { SqlType::Timestamp } else { SqlType::Timestamptz };
         let wanted = [ty, ty, SqlType::Interval];
-        let arguments = given.iter().zip(wanted).map(|(value, ty)| super::cast_scalar(value, ty, zone)).collect::<Result<Vec<_>>>()?;
+        let arguments = given.iter().zip(wanted).map(|(value, ty)| super::cast_scalar(value, ty, home)).collect::<Result<Vec<_>>>()?;
         return Ok((DataType::Timestamp(TimeUnit::Microsecond, if local { None } else { Some("UTC".into()) }), arguments));
     }
     let scale = types.iter().filter_map(|t| if let DataType::Decimal128(_, s) = t { Some(*s) } else { None }).max();

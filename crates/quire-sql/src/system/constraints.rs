@@ -66,7 +66,7 @@ pub(super) fn indexes(catalog: &Catalog) -> Vec<Row> {
                 ("indnkeyatts", count(columns.len())),
                 ("indisunique", truth(kind.unique_columns().is_some())),
                 ("indisprimary", truth(matches!(kind, ConstraintKind::PrimaryKey(_)))),
-                ("indimmediate", truth(true)),
+                ("indimmediate", truth(table.constraints[ordinal as usize].deferrable == Deferrable::Not)),
                 ("indisvalid", truth(true)),
                 ("indisready", truth(true)),
                 ("indislive", truth(true)),
@@ -92,6 +92,8 @@ pub(super) fn constraints(catalog: &Catalog) -> Vec<Row> {
                 ("conrelid", oid(table.id.0)),
                 ("convalidated", truth(true)),
                 ("conislocal", truth(true)),
+                ("condeferrable", truth(constraint.deferrable != Deferrable::Not)),
+                ("condeferred", truth(constraint.deferrable == Deferrable::InitiallyDeferred)),
                 ("connoinherit", truth(!matches!(constraint.kind, ConstraintKind::Check(_)))),
                 ("confupdtype", text(" ")),
                 ("confdeltype", text(" ")),
@@ -108,9 +110,7 @@ pub(super) fn constraints(catalog: &Catalog) -> Vec<Row> {
                     row.insert("conbin", text(deparse::check(table, sql, false)));
                     "c"
                 }
-                ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
-                    row.insert("condeferrable", truth(*deferrable != Deferrable::Not));
-                    row.insert("condeferred", truth(*deferrable == Deferrable::InitiallyDeferred));
+                ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
                     row.insert("confrelid", oid(references.0));
                     row.insert("conkey", numbers(key(table, columns)));
                     if let Some(parent) = catalog.tables.get(references) {
@@ -136,7 +136,7 @@ pub(super) fn constraints(catalog: &Catalog) -> Vec<Row> {
 /// The index of the key that a foreign key refers to; its columns may stand in another order there.
 fn referenced_index(parent: &TableDef, referenced: &[ColumnId]) -> Option<i64> {
     let same = |columns: &[ColumnId]| columns.len() == referenced.len() && columns.iter().all(|c| referenced.contains(c));
-    parent.unique_keys().find(|(_, _, columns)| same(columns)).map(|(ordinal, ..)| index_oid(parent, ordinal as usize))
+    parent.certain_keys().find(|(_, _, columns)| same(columns)).map(|(ordinal, ..)| index_oid(parent, ordinal as usize))
 }
 
 fn action_letter(action: ReferentialAction) -> &'static str {
@@ -159,20 +159,20 @@ pub(super) fn constraint_definition(seen: &Seen<'_>, oid: i64, pretty: bool) -> 
     for table in seen.catalog.tables.values() {
         let found = table.constraints.iter().enumerate().find(|(ordinal, _)| constraint_oid(table, *ordinal) == oid);
         let Some((_, constraint)) = found else { continue };
+        let deferrable = match constraint.deferrable {
+            Deferrable::Not => "",
+            Deferrable::InitiallyImmediate => " DEFERRABLE",
+            Deferrable::InitiallyDeferred => " DEFERRABLE INITIALLY DEFERRED",
+        };
         return Some(match &constraint.kind {
-            ConstraintKind::PrimaryKey(columns) => format!("PRIMARY KEY ({})", column_list(table, columns)),
-            ConstraintKind::Unique(columns) => format!("UNIQUE ({})", column_list(table, columns)),
+            ConstraintKind::PrimaryKey(columns) => format!("PRIMARY KEY ({}){deferrable}", column_list(table, columns)),
+            ConstraintKind::Unique(columns) => format!("UNIQUE ({}){deferrable}", column_list(table, columns)),
             ConstraintKind::Check(sql) => format!("CHECK ({})", deparse::check(table, sql, pretty)),
-            ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update, deferrable } => {
+            ConstraintKind::ForeignKey { columns, references, referenced, on_delete, on_update } => {
                 let keys = seen.catalog.tables.get(references).map(|parent| column_list(parent, referenced)).unwrap_or_default();
                 let name = seen.class_name(references.0.into());
                 let columns = column_list(table, columns);
                 let (on_update, on_delete) = (on("UPDATE", *on_update), on("DELETE", *on_delete));
-                let deferrable = match deferrable {
-                    Deferrable::Not => "",
-                    Deferrable::InitiallyImmediate => " DEFERRABLE",
-                    Deferrable::InitiallyDeferred => " DEFERRABLE INITIALLY DEFERRED",
-                };
                 format!("FOREIGN KEY ({columns}) REFERENCES {name}({keys}){on_update}{on_delete}{deferrable}")
             }
             ConstraintKind::Index { .. } => return None,

@@ -12,6 +12,7 @@ use quire_types::{SqlType, TableDef};
 use super::oids::quoted;
 use crate::ddl;
 use crate::names::fold;
+use crate::values::Home;
 
 /// What a column reference is: how it is written, and its type.
 pub(super) type Columns<'a> = &'a dyn Fn(Option<&str>, &str) -> Option<(String, SqlType)>;
@@ -201,7 +202,7 @@ impl Printer<'_> {
     fn typed(printed: &Printed, ty: SqlType) -> Option<Printed> {
         let bare = printed.bare.as_ref().filter(|_| printed.ty == Ty::Literal)?;
         if ty == SqlType::Bool {
-            let truth = crate::values::parse_text(SqlType::Bool, bare.strip_prefix('\'')?.strip_suffix('\'')?).ok()?;
+            let truth = crate::values::parse_text(SqlType::Bool, bare.strip_prefix('\'')?.strip_suffix('\'')?, &Home::unknown()).ok()?;
             let truth = arrow::array::AsArray::as_boolean_opt(&truth)?.value(0);
             return Some(simple(truth.to_string(), Ty::Of(ty)));
         }

@@ -227,10 +227,7 @@ fn constraints(catalog: &Catalog) -> Vec<Row> {
                 ConstraintKind::Index { .. } => continue,
             };
             row.insert("constraint_type", text(kind));
-            let deferrable = match constraint.kind {
-                ConstraintKind::ForeignKey { deferrable, .. } => deferrable,
-                _ => Deferrable::Not,
-            };
+            let deferrable = constraint.deferrable;
             let yes_or_no = |yes: bool| text(if yes { "YES" } else { "NO" });
             row.insert("is_deferrable", yes_or_no(deferrable != Deferrable::Not));
             row.insert("initially_deferred", yes_or_no(deferrable == Deferrable::InitiallyDeferred));
@@ -274,7 +271,7 @@ fn position_in_key(catalog: &Catalog, kind: &ConstraintKind, column: usize) -> O
 }
 
 fn referenced_key<'a>(parent: &'a TableDef, referenced: &[quire_types::ColumnId]) -> Option<(u32, &'a str, &'a [quire_types::ColumnId])> {
-    parent.unique_keys().find(|(_, _, columns)| columns.len() == referenced.len() && columns.iter().all(|c| referenced.contains(c)))
+    parent.certain_keys().find(|(_, _, columns)| columns.len() == referenced.len() && columns.iter().all(|c| referenced.contains(c)))
 }
 
 fn references(catalog: &Catalog) -> Vec<Row> {

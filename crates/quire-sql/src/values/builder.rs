@@ -11,7 +11,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use quire_types::SqlType;
 
 use super::ValueError;
-use super::datetime::{parse_date, parse_time, parse_timestamp};
+use super::datetime::{Home, parse_date, parse_time, parse_timestamp};
 use super::interval::parse_interval;
 use super::numeric::{parse_decimal, parse_int};
 
@@ -89,7 +89,7 @@ impl ColumnBuilder {
     }
 
     /// Appends what a type's input function makes of text.
-    pub fn append_text(&mut self, text: &str) -> Result<(), ValueError> {
+    pub fn append_text(&mut self, text: &str, home: &Home<'_>) -> Result<(), ValueError> {
         let ty = self.ty;
         match &mut self.inner {
             Inner::Bool(b) => b.append_value(parse_bool(text)?),
@@ -124,9 +124,9 @@ impl ColumnBuilder {
                 self.long_bytes += bytes.len();
                 b.append_value(bytes);
             }
-            Inner::Date(b) => b.append_value(parse_date(text)?),
-            Inner::Time(b) => b.append_value(parse_time(text)?),
-            Inner::Timestamp(b) => b.append_value(parse_timestamp(text, ty)?),
+            Inner::Date(b) => b.append_value(parse_date(text, home)?),
+            Inner::Time(b) => b.append_value(parse_time(text, home)?),
+            Inner::Timestamp(b) => b.append_value(parse_timestamp(text, ty, home)?),
             Inner::Interval(b) => b.append_value(parse_interval(text)?),
         }
         Ok(())
@@ -211,9 +211,9 @@ impl ColumnBuilder {
 }
 
 /// One value from text, as a one-row array.
-pub fn parse_text(ty: SqlType, text: &str) -> Result<ArrayRef, ValueError> {
+pub fn parse_text(ty: SqlType, text: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     let mut builder = ColumnBuilder::new(ty);
-    builder.append_text(text)?;
+    builder.append_text(text, home)?;
     Ok(builder.finish())
 }
 

@@ -11,7 +11,7 @@ use arrow::datatypes::{
 use quire_types::SqlType;
 
 use super::coerce::{strict, to_int};
-use super::datetime::{local_to_utc, parse_timestamp_in, utc_to_local, write_timestamp_in};
+use super::datetime::{Home, local_to_utc, utc_to_local, write_timestamp_in};
 use super::numeric::parse_decimal;
 use super::{ColumnBuilder, ValueError, write_text};
 
@@ -61,8 +61,9 @@ pub(crate) fn can_cast(from: SqlType, to: SqlType) -> bool {
         || matches!((from, to), (SqlType::Bool, SqlType::Int4) | (SqlType::Int4, SqlType::Bool))
 }
 
-/// Casts an array; `zone` is the session's, for timestamps with time zone.
-pub(crate) fn cast_to(array: &ArrayRef, from: &Field, to: SqlType, zone: &str) -> Result<ArrayRef, ValueError> {
+/// Casts an array; `home` is the session's, for dates and times.
+pub(crate) fn cast_to(array: &ArrayRef, from: &Field, to: SqlType, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
+    let zone = home.zone();
     let wanted = to.arrow();
     let mismatch = || {
         let given = SqlType::of_field(from).map_or_else(|| from.data_type().to_string(), SqlType::name);
@@ -80,7 +81,7 @@ pub(crate) fn cast_to(array: &ArrayRef, from: &Field, to: SqlType, zone: &str) -
     match (family(ty), family(to)) {
         (Family::Text, _) => {
             let text = cast(array, &DataType::Utf8View).map_err(|_| mismatch())?;
-            from_text(&text, to, zone)
+            from_text(&text, to, home)
         }
         (_, Family::Text) => limit_text(text_of(array, ty, zone)?, to),
         _ if *array.data_type() == wanted => Ok(array.clone()),
@@ -127,21 +128,16 @@ fn shift(array: &ArrayRef, to: SqlType, by: impl Fn(i64) -> Option<i64>) -> Opti
     Some(Arc::new(moved.with_data_type(to.arrow())))
 }
 
-fn from_text(text: &ArrayRef, to: SqlType, zone: &str) -> Result<ArrayRef, ValueError> {
+fn from_text(text: &ArrayRef, to: SqlType, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     match to {
         SqlType::Text | SqlType::Varchar(None) => return Ok(text.clone()),
         SqlType::Varchar(_) | SqlType::Char(_) => return limit_text(text.clone(), to),
         _ => {}
     }
     let mut builder = ColumnBuilder::new(to);
-    if to == SqlType::Timestamptz {
-        let moments = text.as_string_view().iter().map(|v| v.map(|v| parse_timestamp_in(v, to, zone)).transpose());
-        let moments: arrow::array::TimestampMicrosecondArray = moments.collect::<Result<Vec<_>, _>>()?.into();
-        return Ok(Arc::new(moments.with_data_type(to.arrow())));
-    }
     for value in text.as_string_view() {
         match value {
-            Some(value) => builder.append_text(value)?,
+            Some(value) => builder.append_text(value, home)?,
             None => builder.append_null(),
         }
     }

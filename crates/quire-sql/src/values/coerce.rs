@@ -7,10 +7,10 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float64Type};
 use quire_types::{ColumnDef, SqlType};
 
-use super::{ColumnBuilder, ValueError, write_text};
+use super::{ColumnBuilder, Home, ValueError, can_cast, cast_to, write_text};
 
-/// Brings an array to a column's type as Postgres' assignment casts do; text is read by the type's input function.
-pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Result<ArrayRef, ValueError> {
+/// Brings an array to a column's type as Postgres' assignment casts do; text is read by the type's input function, at `home`.
+pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     let wanted = to.ty.arrow();
     if *array.data_type() == DataType::Null {
         return Ok(new_null_array(&wanted, array.len()));
@@ -24,7 +24,7 @@ pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Res
         {
             return cast(&array, &wanted).map_err(|_| mismatch(from, to, table));
         }
-        return from_text(&array, to, from, table);
+        return from_text(&array, to, from, table, home);
     }
     if *array.data_type() == wanted && !matches!(to.ty, SqlType::Varchar(_) | SqlType::Char(_)) {
         return Ok(array);
@@ -37,9 +37,13 @@ pub fn coerce(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Res
         SqlType::Numeric { precision, scale } if is_number(array.data_type()) => {
             strict(&array, &wanted).map_err(|_| ValueError::numeric_overflow(precision, scale))
         }
-        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => to_text(array, from, to, table),
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => to_text(array, from, to, table, home),
         SqlType::Date | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if array.data_type().is_temporal() => {
-            strict(&array, &wanted).map_err(|_| ValueError::number_out_of_range(to.ty))
+            match SqlType::of_field(from).filter(|given| given.arrow() == *array.data_type() && can_cast(*given, to.ty)) {
+                // The session's zone is between the clock on the wall and a moment.
+                Some(_) => cast_to(&array, from, to.ty, home),
+                None => strict(&array, &wanted).map_err(|_| ValueError::number_out_of_range(to.ty)),
+            }
         }
         SqlType::Interval => strict(&array, &wanted).map_err(|_| mismatch(from, to, table)),
         SqlType::Bytea
@@ -71,12 +75,12 @@ fn mismatch(from: &Field, to: &ColumnDef, _table: &str) -> ValueError {
     error
 }
 
-fn from_text(array: &ArrayRef, to: &ColumnDef, from: &Field, table: &str) -> Result<ArrayRef, ValueError> {
+fn from_text(array: &ArrayRef, to: &ColumnDef, from: &Field, table: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     let text = cast(array, &DataType::Utf8View).map_err(|_| mismatch(from, to, table))?;
     let mut builder = ColumnBuilder::new(to.ty);
     for value in text.as_string_view() {
         match value {
-            Some(value) => builder.append_text(value)?,
+            Some(value) => builder.append_text(value, home)?,
             None => builder.append_null(),
         }
     }
@@ -110,7 +114,7 @@ pub(super) fn to_int(array: ArrayRef, ty: SqlType, mismatch: &dyn Fn() -> ValueE
 }
 
 /// Anything can be assigned to text.
-fn to_text(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Result<ArrayRef, ValueError> {
+fn to_text(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     let ty = SqlType::of_field(from).ok_or_else(|| mismatch(from, to, table))?;
     let array = cast(&array, &ty.arrow()).map_err(|_| mismatch(from, to, table))?;
     let mut text = StringViewBuilder::with_capacity(array.len());
@@ -131,5 +135,5 @@ fn to_text(array: ArrayRef, from: &Field, to: &ColumnDef, table: &str) -> Result
         }
     }
     let text: ArrayRef = Arc::new(text.finish());
-    from_text(&text, to, from, table)
+    from_text(&text, to, from, table, home)
 }

@@ -1,5 +1,7 @@
 //! Dates, times and intervals from and to text. Years before 1 and after 9999 are read and shown with four or more digits, as ISO 8601 has it.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{DateTime, NaiveDate, TimeZone};
 use quire_types::SqlType;
@@ -8,6 +10,57 @@ use super::ValueError;
 
 const MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = 86_400 * MICROS;
+
+/// Where and when text is read: the zone of times that name none, and when `now` and `today` are.
+#[derive(Clone, Debug)]
+pub struct Home<'a> {
+    zone: Cow<'a, str>,
+    /// Microseconds since 1970.
+    now: i64,
+}
+
+impl<'a> Home<'a> {
+    /// A time zone, and the moment that is now.
+    pub fn new(zone: impl Into<Cow<'a, str>>, now: i64) -> Home<'a> {
+        Home { zone: zone.into(), now }
+    }
+
+    /// UTC, in 1970: for text that says all by itself.
+    pub fn unknown() -> Home<'static> {
+        Home { zone: Cow::Borrowed("UTC"), now: 0 }
+    }
+
+    pub(crate) fn zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// What a clock on the wall shows.
+    fn local_now(&self) -> i64 {
+        utc_to_local(self.now, &self.zone).unwrap_or(self.now)
+    }
+
+    /// The day, since 1970-01-01.
+    pub(crate) fn today(&self) -> i64 {
+        self.local_now().div_euclid(DAY_MICROS)
+    }
+}
+
+/// Words that mean something else another day, where a date or time is read.
+const RELATIVE: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+
+/// Whether what text says depends on when it is read.
+pub(crate) fn is_relative(text: &str) -> bool {
+    let text = text.trim_start();
+    RELATIVE.iter().any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+}
+
+/// The day that text begins with when it begins with `today` or the like, since 1970-01-01, and what follows.
+fn relative_day<'a>(text: &'a str, home: &Home<'_>) -> Option<(i64, &'a str)> {
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    let days = RELATIVE[1..].iter().zip([0, 1, -1]).find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, days)| days)?;
+    Some((home.today() + days, rest))
+}
 
 /// Days since 1970-01-01 of a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
@@ -88,27 +141,25 @@ fn field_range(text: &str) -> ValueError {
 }
 
 /// Days since 1970-01-01.
-pub(crate) fn parse_date(text: &str) -> Result<i32, ValueError> {
+pub(crate) fn parse_date(text: &str, home: &Home<'_>) -> Result<i32, ValueError> {
     let (trimmed, before_christ) = era(text.trim());
     let days = match iso_date(trimmed.as_bytes(), before_christ).map_err(|()| field_range(text))? {
         Some((days, end)) if end == trimmed.len() => days,
         // A timestamp's date part.
-        Some(_) => parse_timestamp(text, SqlType::Date)?.div_euclid(DAY_MICROS),
+        Some(_) => parse_timestamp(text, SqlType::Date, home)?.div_euclid(DAY_MICROS),
         None => match trimmed.to_ascii_lowercase().as_str() {
             "epoch" => 0,
             "infinity" => DATE_INFINITY,
             "-infinity" => DATE_MINUS_INFINITY,
-            "today" | "now" => today(),
-            "tomorrow" => today() + 1,
-            "yesterday" => today() - 1,
-            _ => other_date(trimmed).ok_or_else(|| ValueError::invalid(SqlType::Date, text))?,
+            "now" => home.today(),
+            _ => match relative_day(trimmed, home) {
+                Some((days, "")) => days,
+                Some(_) => parse_timestamp(text, SqlType::Date, home)?.div_euclid(DAY_MICROS),
+                None => other_date(trimmed).ok_or_else(|| ValueError::invalid(SqlType::Date, text))?,
+            },
         },
     };
     i32::try_from(days).map_err(|_| field_range(text))
-}
-
-fn today() -> i64 {
-    (quire_kit::clock::wall().as_secs() / 86_400) as i64
 }
 
 /// A number of one or two digits.
@@ -220,34 +271,23 @@ fn is_infinite(micros: i64) -> bool {
     micros == i64::MAX || micros == i64::MIN
 }
 
-/// Microseconds since 1970-01-01; UTC for timestamptz (text without a zone is UTC), local otherwise (a zone is ignored).
-pub(crate) fn parse_timestamp(text: &str, ty: SqlType) -> Result<i64, ValueError> {
-    parse_timestamp_in(text, ty, "UTC")
-}
-
-/// Likewise, where text without a zone is in `home`.
-pub(crate) fn parse_timestamp_in(text: &str, ty: SqlType, home: &str) -> Result<i64, ValueError> {
+/// Microseconds since 1970-01-01; UTC for timestamptz (text without a zone is of the home's), local otherwise (a zone is ignored).
+pub(crate) fn parse_timestamp(text: &str, ty: SqlType, home: &Home<'_>) -> Result<i64, ValueError> {
     let invalid = || ValueError::invalid(ty, text);
     let range = || field_range(text);
     let (trimmed, before_christ) = era(text.trim());
-    match trimmed.to_ascii_lowercase().as_str() {
-        "epoch" => return Ok(0),
-        "infinity" => return Ok(i64::MAX),
-        "-infinity" => return Ok(i64::MIN),
-        word @ ("today" | "tomorrow" | "yesterday") => {
-            let days = today()
-                + match word {
-                    "tomorrow" => 1,
-                    "yesterday" => -1,
-                    _ => 0,
-                };
-            return Ok(days * DAY_MICROS);
+    if trimmed.starts_with(|c: char| c.is_ascii_alphabetic() || c == '-') {
+        match trimmed.to_ascii_lowercase().as_str() {
+            "epoch" => return Ok(0),
+            "infinity" => return Ok(i64::MAX),
+            "-infinity" => return Ok(i64::MIN),
+            "now" => return Ok(if ty == SqlType::Timestamptz { home.now } else { home.local_now() }),
+            _ => {}
         }
-        "now" => return Ok(quire_kit::clock::wall().as_micros() as i64),
-        _ => {}
     }
-    let (days, rest) = match iso_date(trimmed.as_bytes(), before_christ).map_err(|()| range())? {
-        Some((days, end)) => (days, &trimmed[end..]),
+    let iso = iso_date(trimmed.as_bytes(), before_christ).map_err(|()| range())?.map(|(days, end)| (days, &trimmed[end..]));
+    let (days, rest) = match iso.or_else(|| relative_day(trimmed, home)) {
+        Some(found) => found,
         None => {
             // Some other date, then perhaps a time.
             let split = trimmed.rfind(' ').filter(|at| trimmed[*at..].contains(':'));
@@ -259,15 +299,21 @@ pub(crate) fn parse_timestamp_in(text: &str, ty: SqlType, home: &str) -> Result<
     let (time, zone) = if rest.is_empty() { (0, "") } else { time_of_day(rest).map_err(|()| range())?.ok_or_else(invalid)? };
     let local = days.checked_mul(DAY_MICROS).and_then(|d| d.checked_add(time)).ok_or_else(range)?;
     let named = zone.trim().starts_with(|c: char| c.is_alphabetic());
-    let zone = if zone.trim().is_empty() { home } else { zone };
+    let zone = if zone.trim().is_empty() { home.zone() } else { zone };
     let unknown = || if named { ValueError::new("22023", format!("time zone \"{}\" not recognized", zone.trim())) } else { invalid() };
     let offset = zone_offset(zone, local).ok_or_else(unknown)?;
     if ty == SqlType::Timestamptz { local.checked_sub(offset * MICROS).ok_or_else(range) } else { Ok(local) }
 }
 
 /// Microseconds since midnight.
-pub(crate) fn parse_time(text: &str) -> Result<i64, ValueError> {
+pub(crate) fn parse_time(text: &str, home: &Home<'_>) -> Result<i64, ValueError> {
     let trimmed = text.trim();
+    if trimmed.eq_ignore_ascii_case("now") {
+        return Ok(home.local_now().rem_euclid(DAY_MICROS));
+    }
+    if trimmed.eq_ignore_ascii_case("allballs") {
+        return Ok(0);
+    }
     // 040506
     let compact = (trimmed.len() == 6 && trimmed.bytes().all(|b| b.is_ascii_digit()))
         .then(|| format!("{}:{}:{}", &trimmed[..2], &trimmed[2..4], &trimmed[4..]));

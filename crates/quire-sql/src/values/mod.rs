@@ -12,6 +12,8 @@ mod builder;
 pub use builder::{ColumnBuilder, normalize_text, parse_binary, parse_text};
 
 pub(crate) mod datetime;
+pub use datetime::Home;
+pub(crate) use datetime::is_relative;
 
 pub(crate) mod interval;
 

@@ -7,9 +7,13 @@ use proptest::prelude::*;
 use quire_types::{ColumnDef, ColumnId, SqlType};
 
 use super::datetime::{reference_date, write_date};
-use super::{coerce, parse_binary, parse_text, write_binary, write_text};
+use super::{Home, coerce, parse_binary, write_binary, write_text};
 
 const NUMERIC: SqlType = SqlType::Numeric { precision: 5, scale: 2 };
+
+fn parse_text(ty: SqlType, text: &str) -> Result<ArrayRef, super::ValueError> {
+    super::parse_text(ty, text, &Home::unknown())
+}
 
 fn shown(array: &ArrayRef, ty: SqlType) -> String {
     let mut out = vec![];
@@ -161,11 +165,38 @@ fn values_read_and_print_as_in_postgres() {
 }
 
 #[test]
+fn dates_and_times_are_read_at_home() {
+    // 2024-07-01 05:06:07 UTC, when it is still the day before in Los Angeles.
+    let home = Home::new("America/Los_Angeles", 1_719_810_367_000_000);
+    let read = |ty: SqlType, text: &str| match super::parse_text(ty, text, &home) {
+        Ok(array) => shown(&array, ty),
+        Err(e) => format!("ERROR {} {}", e.code, e.message),
+    };
+    for (ty, text, expected) in [
+        (SqlType::Timestamptz, "now", "2024-07-01 05:06:07+00"),
+        (SqlType::Timestamp, " NOW ", "2024-06-30 22:06:07"),
+        (SqlType::Time, "now", "22:06:07"),
+        (SqlType::Date, "now", "2024-06-30"),
+        (SqlType::Date, "tomorrow", "2024-07-01"),
+        (SqlType::Date, "today 10:00", "2024-06-30"),
+        (SqlType::Timestamp, "Yesterday", "2024-06-29 00:00:00"),
+        (SqlType::Timestamptz, "today", "2024-06-30 07:00:00+00"),
+        (SqlType::Timestamptz, "tomorrow 04:05:06+02", "2024-07-01 02:05:06+00"),
+        (SqlType::Timestamptz, "2024-01-01 12:00", "2024-01-01 20:00:00+00"),
+        (SqlType::Timestamp, "now 10:00", "ERROR 22007 invalid input syntax for type timestamp: \"now 10:00\""),
+        (SqlType::Timestamp, "todays", "ERROR 22007 invalid input syntax for type timestamp: \"todays\""),
+        (SqlType::Time, "today", "ERROR 22007 invalid input syntax for type time: \"today\""),
+    ] {
+        assert_eq!(read(ty, text), expected, "{ty:?} {text:?}");
+    }
+}
+
+#[test]
 fn assignments_convert_and_refuse_as_in_postgres() {
     let column = |ty| ColumnDef::new(ColumnId(1), "c", ty);
     let assign = |array: ArrayRef, ty: SqlType| {
         let field = arrow::datatypes::Field::new("x", array.data_type().clone(), true);
-        match coerce(array, &field, &column(ty), "t") {
+        match coerce(array, &field, &column(ty), "t", &Home::unknown()) {
             Ok(array) => (0..array.len()).map(|_| shown(&array, ty)).next().unwrap(),
             Err(e) => format!("ERROR {} {}", e.code, e.message),
         }

@@ -19,10 +19,7 @@ fn table(id: TableId, version: u64, columns: u32, index: &str) -> TableDef {
         version,
         columns: (1..=columns).map(|n| ColumnDef::new(ColumnId(n), format!("c{n}"), SqlType::Int8)).collect(),
         next_column_id: ColumnId(9),
-        constraints: vec![ConstraintDef {
-            name: format!("{index}{id}"),
-            kind: ConstraintKind::Index { columns: vec![ColumnId(1)], unique: false },
-        }],
+        constraints: vec![ConstraintDef::new(format!("{index}{id}"), ConstraintKind::Index { columns: vec![ColumnId(1)], unique: false })],
         clustering: vec![],
         arrow: Default::default(),
     }
