@@ -10,7 +10,7 @@ use datafusion_common::cast::as_boolean_array;
 use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 
 use crate::tabulate::Tabulated;
-use crate::{Predicate, ScanError, ScanSpec};
+use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Below this share of rows left, the next predicate is evaluated on the survivors only.
 const COMPACT_BELOW: f64 = 0.25;
@@ -61,6 +61,7 @@ pub(crate) fn select(
     rows: usize,
     mut selected: Option<BooleanBuffer>,
     spec: &ScanSpec,
+    counters: &ScanCounters,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
     for (predicate, tally) in predicates.iter().zip(tallies) {
@@ -78,11 +79,11 @@ pub(crate) fn select(
         selected = match selected {
             Some(mask) if (left as f64) < rows as f64 * COMPACT_BELOW => {
                 let survivors = filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?;
-                let passed = current.evaluate(predicate, &survivors)?;
+                let passed = current.evaluate(predicate, &survivors, counters)?;
                 Some(scatter(&mask, &passed))
             }
-            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch)?),
-            None => Some(current.evaluate(predicate, &batch)?),
+            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch, counters)?),
+            None => Some(current.evaluate(predicate, &batch, counters)?),
         };
         tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }
