@@ -38,7 +38,8 @@ async fn a_hash_join_that_does_not_fit_is_run_again_with_joins_that_sort() -> Re
     ensure!((count, sum) == (rows, 3 * rows * (rows + 1) / 2), "{count} rows, sum {sum}");
     ensure!(run_again(&mut quire).await? == 1, "the hash join fitted: this test shows nothing");
     // What the query held is there again: of a part the hash join fits.
-    let row = client.query_one(&format!("{JOIN} WHERE a.n <= 1000 AND b.n <= 1000"), &[]).await?;
+    let small = format!("{JOIN} WHERE a.n <= 1000 AND b.n <= 1000");
+    let row = client.query_one(small.as_str(), &[]).await?;
     let (count, sum): (i64, i64) = (row.get(0), row.get(1));
     ensure!((count, sum) == (1000, 3 * 1000 * 1001 / 2), "{count} rows, sum {sum}");
     ensure!(run_again(&mut quire).await? == 1, "a small join is run again");
