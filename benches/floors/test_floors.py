@@ -4,7 +4,7 @@ from typing import Any
 from . import report
 from .plans import KINDS, figures
 
-SCAN = "QuireScan: table=t, columns=[a], filters=[a@0 > 1], segments=1, delta_batches=0, metrics=[elapsed_compute={}, rows_scanned=6.00 M, {}]"
+SCAN = "QuireScan: table=t, columns=[a], filters=[a@0 > 1], segments=1, metrics=[elapsed_compute={}, rows_scanned=6.00 M, {}]"
 
 
 def scan(elapsed: str, counters: str) -> str:
