@@ -23,7 +23,7 @@ BUILD := --release --workspace $(LOCKED)
 BIN := $(CARGO_TARGET_DIR)/release/quire
 TIMED := scripts/timed.sh
 
-.PHONY: help setup setup-tests checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-cold bench-delta bench-tpch-tests bench-commits bench-pgbench clean
+.PHONY: help setup setup-tests checkout release demo cluster-demo dev test check fmt clippy deny build tests chaos bench bench-tpch bench-cold bench-delta bench-floors bench-tpch-tests bench-commits bench-pgbench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -88,8 +88,11 @@ bench-cold: setup release ## TPC-H (SCALE=1) with empty caches and an object sto
 bench-delta: setup release ## TPC-H (SCALE=1) with 1 % of the rows in unsealed deltas and 10 % updated, beside none
 	@scripts/bench-nodes.sh $(BIN) delta
 
-bench-tpch-tests: ## tests of the parts of these three, in two seconds
-	@for part in tpch cold delta; do PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -b -s benches/$$part -t benches; done
+bench-floors: setup release ## where the costliest queries of TPC-H (SCALE=1) spend their time, and their floor: bytes over memory's rate; URL= for a running server
+	@scripts/floors.sh $(BIN)
+
+bench-tpch-tests: ## tests of the parts of these four, in two seconds
+	@for part in tpch cold delta floors; do PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -b -s benches/$$part -t benches; done
 
 bench-commits: setup release ## only commits
 	@scripts/bench.sh $(BIN) commits

@@ -4,7 +4,7 @@ from tpch.markdown import NOT_TPC, bars, listed, machine_line, ms, number, table
 
 from .moved import Record
 
-HEAD = ("Query", "warm, ms", "cold, ms", "bound, ms", "", "cold / warm", "MB moved", "reads", "in flight, mean", "most")
+HEAD = ("Query", "warm, ms", "cold, ms", "bound, ms", "", "cold / warm", "MB moved", "reads", "reading, ms", "in flight, mean", "most")
 PAGE_HEAD = ("pages", "asked twice", "MB read twice, at most")
 
 
@@ -24,20 +24,24 @@ def query_row(one: Record) -> list[str]:
     proxy = one["proxy"]
     note = f" ({one['answer']})" if one["answer"] in ("wrong", "failed") else ""
     row = [f"Q{one['query']}", ms(one["warm_ms"]), ms(one["cold_ms"]) + note, ms(one["bound_ms"]), verdict(one), ratio(one)]
-    row += [mb(one["bytes"]), str(one["reads"]), number(proxy["in_flight_mean"]), str(proxy["in_flight_max"])]
+    row += [mb(one["bytes"]), str(one["reads"]), ms(proxy["busy_seconds"] * 1e3)]
+    row += [number(proxy["in_flight_mean"]), str(proxy["in_flight_max"])]
     return [*row, str(one["pages_fetched"]), str(one["pages_again"]), mb(proxy["range_bytes_again"])]
 
 
 def total_row(total: Record) -> list[str]:
     met = "–" if total["ratio"] is None else "met" if total["ratio"] <= 1 else "**missed**"
     row = ["Sum", ms(total["warm_ms"]), ms(total["cold_ms"]), ms(total["bound_ms"]), met, ratio(total)]
-    row += [mb(total["bytes"]), str(total["reads"]), "–", str(total["in_flight_max"])]
+    row += [mb(total["bytes"]), str(total["reads"]), ms(total["busy_seconds"] * 1e3), "–", str(total["in_flight_max"])]
     return [*row, str(total["pages_fetched"]), str(total["pages_again"]), mb(total["range_bytes_again"])]
 
 
 def phase_text(phase: Record) -> str:
     total, rows = phase["total"], [query_row(one) for one in phase["queries"]]
     lines = [f"Object store and proxy used {phase['store_processor_seconds']:.1f} s of processor time."]
+    if total["server_ms_mean"] is not None:
+        own = total["server_ms_mean"]
+        lines.append(f"The S3 server itself took {own:.1f} ms to begin a response, on average, before the proxy's wait.")
     if total["ratio_all_streams"] is not None:
         lines.append(f"Sum / (2 × warm + bytes over as many streams as were open at once): {total['ratio_all_streams']:.2f}.")
     if total["page_retries"]:

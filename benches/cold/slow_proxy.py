@@ -60,6 +60,9 @@ class Stats:
     # seconds in which a request was in flight, and the sum of all requests' seconds
     busy_seconds: float = 0.0
     request_seconds: float = 0.0
+    # responses, and what the server itself took to begin them
+    responses: int = 0
+    server_seconds: float = 0.0
     changed_at: float = 0.0
 
     def change(self, now: float, by: int) -> None:
@@ -95,6 +98,8 @@ class Stats:
             "in_flight_max": self.in_flight_max,
             "in_flight_mean": self.request_seconds / self.busy_seconds if self.busy_seconds else 0.0,
             "busy_seconds": self.busy_seconds,
+            "responses": self.responses,
+            "server_seconds": self.server_seconds,
         }
 
 
@@ -232,6 +237,7 @@ class Connection:
             writer.write(piece)
             await writer.drain()
             stats.put_bytes += len(piece)
+        asked = asyncio.get_running_loop().time()
         response = await read_head(reader)
         while response and response.status < 200:
             self.writer.write(response.raw)
@@ -239,6 +245,8 @@ class Connection:
         if response is None:
             return False
         stats.statuses[str(response.status)] += 1
+        stats.responses += 1
+        stats.server_seconds += asyncio.get_running_loop().time() - asked
         await asyncio.sleep(self.proxy.latency_seconds)
         self.writer.write(response.raw)
         await self.send_body(request, response, reader)
@@ -280,8 +288,9 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self, reader, writer)
         try:
-            # either side may go away at any time; the other one is told by the end of its connection
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            # either side may go away at any time; the other one is told by the end of its connection. At the end of the program, all are.
+            over = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError, ValueError)
+            with contextlib.suppress(*over):
                 await connection.serve()
         finally:
             connection.close()

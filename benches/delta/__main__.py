@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from cluster import Cluster, Unfit, running, stop_at_signals  # benches/cluster.py
+from cluster import GAUGE_SECONDS, Cluster, Unfit, running, stop_at_signals  # benches/cluster.py
 from machine import machine  # benches/machine.py
 from tpch import memory
 from tpch.again import Again, Recording
@@ -24,8 +24,8 @@ from .report import Record
 HELD = ("--seal-age", "7days", "--seal-rows", "1000000000", "--delta-rows-max", "1000000000", "--delta-size-max", "1TiB")
 SEAL_SECONDS_MAX = 300.0
 REST_SECONDS_MAX = 300.0
-# Until gauges, which are renewed every 2 s, show what was done.
-GAUGE_SECONDS = 2.5
+# While rows shall become segments: soon, so that nobody waits for the few that are left over.
+SEALED = ("--seal-age", "2s")
 
 
 def arguments() -> argparse.Namespace:
@@ -87,7 +87,7 @@ class Bench:
         self.restart(*HELD)
         self.phase("clean", 0, 0)
         # here rows may be sealed: the updated ones shall be in segments
-        self.restart()
+        self.restart(*SEALED)
         updated = changes.into_segments(self.connect)
         bulk = changed(updated)
         self.settle()
@@ -108,7 +108,7 @@ def measured(args: argparse.Namespace) -> Record:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     cluster = Cluster(args.quire, args.work, args.logs, f"file://{args.work / 'objects'}")
     with running(cluster):
-        cluster.start()
+        cluster.start(*SEALED)
         found = Bench(args, cluster).run()
     head = {
         "bench": "benches/delta",

@@ -345,6 +345,28 @@ async fn a_compute_node_without_its_cache_fetches_the_pages_again() -> Result<()
 }
 
 #[tokio::test]
+async fn tpch_run_says_what_each_query_moved() -> Result<()> {
+    let mut cluster = Cluster::builder().start().await?;
+    load(&cluster, 0, "0.01").await?;
+    let metrics = format!("http://{}/metrics", cluster.compute(1).http());
+    let json = cluster.data_dir(0).with_file_name("run.json");
+    let file = json.to_str().context("a path is text")?;
+    let address = url(&cluster, 1);
+    program::run(&["tpch", "run", "--url", &address, "--scale", "0.01", "--repeats", "2", "--metrics", &metrics, "--json", file])
+        .await?
+        .ok()?;
+    let record: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
+    let queries = record["run"]["queries"].as_array().context("no queries")?;
+    ensure!(queries.len() == 22 && queries.iter().all(|q| q["times_ms"].as_array().is_some_and(|t| t.len() == 2)), "{record}");
+    let moved = |when: &str| queries.iter().filter_map(|q| q[when]["storage_bytes"].as_u64()).sum::<u64>();
+    let fetched = program::metric(&cluster.compute(1).metrics().await?, "quire_cache_remote_bytes_total", &["cache=\"compute\""]);
+    ensure!(fetched > 0 && moved("first_moved") + moved("later_moved") <= fetched, "{fetched} bytes were fetched: {record}");
+    // Which columns are fetched ahead depends on how far a join is: a warm query may want a page that nobody wanted before.
+    ensure!(moved("later_moved") < moved("first_moved") / 4, "a warm query moves bytes, or a cold one none: {record}");
+    cluster.stop().await
+}
+
+#[tokio::test]
 async fn a_storage_node_without_its_page_cache_serves_the_same_pages() -> Result<()> {
     let mut cluster = Cluster::builder().start().await?;
     load(&cluster, 0, "0.01").await?;

@@ -6,10 +6,12 @@
 mod cluster;
 mod compaction;
 mod copy;
+mod explain;
 mod faults;
 mod hermitage;
 mod histories;
 mod index_scan;
+mod memory;
 mod pgbench;
 mod psql;
 mod psql_golden;

@@ -19,7 +19,12 @@ use table::Table;
 use text::Query;
 
 /// Each has a switch: the session's parameter `quire.…`.
-const RULES: [&str; 4] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans"];
+const RULES: [&str; 6] =
+    ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "tabulated_conditions"];
+/// Those that plans show.
+const IN_PLANS: [&str; 5] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals"];
+/// Those that change the shape of a plan.
+const OF_SHAPE: [&str; 4] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans"];
 
 /// Seeds of parameters and of orders in FROM.
 const SEEDS: [u64; 2] = [1, 2];
@@ -91,6 +96,26 @@ async fn each_has_an_effect(quire: &Quire, rules: &[&str], queries: &[Query]) ->
     Ok(())
 }
 
+/// Whether scans of a query answered conditions of joins from tables.
+async fn tabulated(session: &mut Session, query: &Query) -> Result<bool> {
+    let run = session.run(Protocol::Simple, &format!("EXPLAIN ANALYZE {}", query.sql)).await.with_context(|| query.name.clone())?;
+    let lines = run.rows.iter().flatten().flatten();
+    Ok(lines.flat_map(|line| line.split("rows_tabulated=").skip(1)).any(|rest| !rest.starts_with('0')))
+}
+
+/// Fails unless some query's conditions are answered from tables, and none when that is off.
+async fn tables_have_an_effect(quire: &Quire, queries: &[Query]) -> Result<()> {
+    let mut with = session(quire, |_| true).await?;
+    let mut without = session(quire, |rule| rule != "tabulated_conditions").await?;
+    let mut some = false;
+    for query in queries {
+        some |= tabulated(&mut with, query).await?;
+        ensure!(!tabulated(&mut without, query).await?, "{}: a table, though they are off", query.name);
+    }
+    ensure!(some, "no condition is answered from a table");
+    Ok(())
+}
+
 /// A server that makes segments of rows as soon as it can.
 async fn start() -> Result<Quire> {
     Quire::builder().seal_rows(1000).seal_age(Duration::from_millis(200)).start().await
@@ -151,7 +176,8 @@ async fn tpch_with_other_parameters_and_shuffled() -> Result<()> {
     none(&wrong)?;
     // Quantities above 312 in query 18, say, are rare at this scale.
     ensure!(empty <= 8, "{empty} answers are empty");
-    each_has_an_effect(&quire, &RULES, &originals).await
+    each_has_an_effect(&quire, &IN_PLANS, &originals).await?;
+    tables_have_an_effect(&quire, &originals).await
 }
 
 /// Loads `<name>_data.sql` and runs the queries of `<name>.sql`, with the FROM lists shuffled too. The answers are in the golden file.
@@ -183,7 +209,8 @@ async fn shapes(name: &str, rules: &[&str]) -> Result<()> {
         }
     }
     none(&wrong)?;
-    each_has_an_effect(&quire, rules, &queries).await
+    each_has_an_effect(&quire, rules, &queries).await?;
+    tables_have_an_effect(&quire, &queries).await
 }
 
 #[tokio::test]
@@ -194,5 +221,5 @@ async fn shapes_of_the_join_order_benchmark() -> Result<()> {
 
 #[tokio::test]
 async fn shapes_of_tpcds() -> Result<()> {
-    shapes("retail", &RULES).await
+    shapes("retail", &OF_SHAPE).await
 }

@@ -17,6 +17,7 @@ mod schema;
 mod sets;
 
 mod answers;
+mod moved;
 mod queries;
 mod run;
 

@@ -110,6 +110,18 @@ pub(crate) struct RunRecord {
     pub(crate) queries: Vec<QueryRecord>,
 }
 
+impl RunRecord {
+    /// What the first executions moved in all; `None` when that was not asked for.
+    pub(crate) fn first_moved(&self) -> Option<MovedRecord> {
+        self.queries.iter().filter_map(|query| query.first_moved).reduce(MovedRecord::plus)
+    }
+
+    /// The same of all that followed them.
+    pub(crate) fn later_moved(&self) -> Option<MovedRecord> {
+        self.queries.iter().filter_map(|query| query.later_moved).reduce(MovedRecord::plus)
+    }
+}
+
 /// How one query went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct QueryRecord {
@@ -122,10 +134,36 @@ pub(crate) struct QueryRecord {
     pub(crate) times_ms: Vec<f64>,
     /// Rows of the answer.
     pub(crate) rows: u64,
+    /// What the very first execution moved, and all that followed it together; only where the server's metrics were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_moved: Option<MovedRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) later_moved: Option<MovedRecord>,
     pub(crate) answer: AnswerRecord,
     /// Why it failed, or what is wrong with the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
+}
+
+/// What was moved for a query, by the counters of the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MovedRecord {
+    /// Encoded bytes of pages from storage nodes to compute nodes.
+    pub(crate) storage_bytes: u64,
+    /// Those pages.
+    pub(crate) storage_pages: u64,
+    /// Bytes from the object store to storage nodes, as far as their metrics were read.
+    pub(crate) object_bytes: u64,
+}
+
+impl MovedRecord {
+    fn plus(self, other: MovedRecord) -> MovedRecord {
+        MovedRecord {
+            storage_bytes: self.storage_bytes + other.storage_bytes,
+            storage_pages: self.storage_pages + other.storage_pages,
+            object_bytes: self.object_bytes + other.object_bytes,
+        }
+    }
 }
 
 /// What became of an answer.

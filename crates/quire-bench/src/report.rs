@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 
 use crate::progress::rate;
-use crate::record::{AnswerRecord, QueryRecord, Record};
+use crate::record::{AnswerRecord, MovedRecord, QueryRecord, Record};
 
 /// More bars than this beside each other cannot be told apart.
 const RECORDS_MAX: usize = 8;
@@ -144,11 +144,15 @@ fn chart(runs: &[&Record]) -> String {
 fn query_table(runs: &[&Record]) -> String {
     let mut html = String::from("<h2>Queries: all figures</h2>\n<div class=wide><table>\n<tr><th></th>");
     for record in runs {
-        let _ = write!(html, "<th colspan=4>{}</th>", escape(&record.name));
+        let columns = if is_counted(record) { 6 } else { 4 };
+        let _ = write!(html, "<th colspan={columns}>{}</th>", escape(&record.name));
     }
     html.push_str("</tr>\n<tr><th>query</th>");
-    for _ in runs {
+    for record in runs {
         html.push_str("<th>first ms</th><th>median ms</th><th>rows</th><th>answer</th>");
+        if is_counted(record) {
+            html.push_str("<th>first MB</th><th>later MB</th>");
+        }
     }
     html.push_str("</tr>\n");
     for number in query_numbers(runs) {
@@ -156,6 +160,9 @@ fn query_table(runs: &[&Record]) -> String {
         for record in runs {
             let Some(query) = find(record, number) else {
                 html.push_str("<td></td><td></td><td></td><td></td>");
+                if is_counted(record) {
+                    html.push_str("<td></td><td></td>");
+                }
                 continue;
             };
             let class = if matches!(query.answer, AnswerRecord::Wrong | AnswerRecord::Failed) { "bad" } else { "good" };
@@ -168,6 +175,9 @@ fn query_table(runs: &[&Record]) -> String {
                 escape(query.problem.as_deref().unwrap_or("")),
                 query.answer.word()
             );
+            if is_counted(record) {
+                let _ = write!(html, "<td>{}</td><td>{}</td>", shown_mb(query.first_moved), shown_mb(query.later_moved));
+            }
         }
         html.push_str("</tr>\n");
     }
@@ -176,6 +186,9 @@ fn query_table(runs: &[&Record]) -> String {
         let first = queries(record).iter().filter_map(|query| query.first_ms).fold(0.0, |sum, first| sum + first);
         let sum = record.run.as_ref().map(|run| run.sum_ms);
         let _ = write!(html, "<th>{}</th><th>{}</th><th></th><th></th>", shown_ms(Some(first)), shown_ms(sum));
+        if let Some(run) = record.run.as_ref().filter(|_| is_counted(record)) {
+            let _ = write!(html, "<th>{}</th><th>{}</th>", shown_mb(run.first_moved()), shown_mb(run.later_moved()));
+        }
     }
     html.push_str("</tr>\n</table></div>\n");
     html
@@ -232,6 +245,15 @@ fn queries(record: &Record) -> &[QueryRecord] {
 
 fn find(record: &Record, number: u8) -> Option<&QueryRecord> {
     queries(record).iter().find(|query| query.query == number)
+}
+
+/// Whether the server's metrics were read: then each query has what it moved from storage.
+fn is_counted(record: &Record) -> bool {
+    queries(record).iter().any(|query| query.first_moved.is_some())
+}
+
+fn shown_mb(moved: Option<MovedRecord>) -> String {
+    moved.map_or_else(|| "–".to_owned(), |moved| format!("{:.1}", moved.storage_bytes as f64 / 1e6))
 }
 
 fn query_numbers(runs: &[&Record]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! `tpch run`: the 22 queries, timed from sending the statement to the last row, each answer checked.
 
 use std::io::IsTerminal as _;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use tokio_postgres::{Client, NoTls};
 use crate::answers::{self, Verdict};
 use crate::generate::parse_scale;
 use crate::load::short_name;
+use crate::moved::{Counted, MetricsUrl};
 use crate::queries::{QUERIES, Query};
-use crate::record::{AnswerRecord, QueryRecord, Record, RunRecord, median};
+use crate::record::{AnswerRecord, MovedRecord, QueryRecord, Record, RunRecord, median};
 use crate::server::{Target, TextRows, execute, fetch, fetch_one};
 
 /// How long a cancelled query may take to end before its connection is given up.
@@ -46,6 +48,9 @@ pub struct RunArgs {
     /// What the report calls this server
     #[arg(long)]
     name: Option<String>,
+    /// Metrics of the server's processes: http://host:port/metrics,…; then it is recorded how many bytes each query moved from storage
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MetricsUrl::parse)]
+    metrics: Vec<MetricsUrl>,
     /// Write the measurement here, for `report`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,6 +77,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         warmup: args.warmup,
         repeats: usize::from(args.repeats),
         timeout: Duration::from_secs(args.timeout),
+        metrics: args.metrics.clone(),
     };
     let mut record = RunRecord { warmup: runner.warmup, repeats: runner.repeats, ..RunRecord::default() };
     let chosen = QUERIES.iter().filter(|query| args.queries.is_empty() || args.queries.contains(&query.number));
@@ -80,7 +86,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         if terminal {
             eprint!("\rquery {} … ", query.number);
         }
-        let result = runner.measure(query).await;
+        let result = runner.measured(query).await?;
         if terminal {
             eprint!("\r             \r");
         } else {
@@ -136,22 +142,46 @@ struct Runner {
     warmup: usize,
     repeats: usize,
     timeout: Duration,
+    /// Where the server counts what it moves; empty when that is not asked for.
+    metrics: Vec<MetricsUrl>,
 }
 
 impl Runner {
-    /// All runs of one query; the first problem ends them.
-    async fn measure(&mut self, query: &Query) -> QueryRecord {
+    /// All runs of one query, and what they moved. Only metrics that cannot be read are an error.
+    async fn measured(&mut self, query: &Query) -> anyhow::Result<QueryRecord> {
+        if self.metrics.is_empty() {
+            return Ok(self.measure(query, 0..self.warmup + self.repeats).await);
+        }
+        let before = Counted::of(&self.metrics).await?;
+        let first = self.measure(query, 0..1).await;
+        let between = Counted::of(&self.metrics).await?;
+        let mut result = first.clone();
+        let mut later_moved = None;
+        if first.problem.is_none() && self.warmup + self.repeats > 1 {
+            result = self.measure(query, 1..self.warmup + self.repeats).await;
+            later_moved = Some(Counted::of(&self.metrics).await?.since(&between));
+        }
+        let times_ms: Vec<f64> = if later_moved.is_some() { [first.times_ms, result.times_ms].concat() } else { result.times_ms };
+        let median_ms = if result.answer == AnswerRecord::Failed { None } else { median(&times_ms) };
+        let first_moved = Some(between.since(&before));
+        Ok(QueryRecord { first_ms: first.first_ms, times_ms, median_ms, first_moved, later_moved, ..result })
+    }
+
+    /// Some of the runs of one query, the first one being number 0; the first problem ends them.
+    async fn measure(&mut self, query: &Query, attempts: Range<usize>) -> QueryRecord {
         let mut result = QueryRecord {
             query: query.number,
             first_ms: None,
             median_ms: None,
             times_ms: Vec::new(),
             rows: 0,
+            first_moved: None,
+            later_moved: None,
             answer: AnswerRecord::Unchecked,
             problem: None,
         };
         let sql = query.sql(self.scale);
-        for attempt in 0..self.warmup + self.repeats {
+        for attempt in attempts {
             let started = now();
             let rows = match self.execute(&sql).await {
                 Ok(rows) => rows,
@@ -224,26 +254,48 @@ fn geometric_mean(values: &[f64]) -> f64 {
 fn line(query: &QueryRecord) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} ms"));
     let (first, median, word) = (ms(query.first_ms), ms(query.median_ms), query.answer.word());
-    format!("query {:>2}: first {first}, median {median}, {} rows, {word}", query.query, query.rows)
+    let moved = query.first_moved.map_or_else(String::new, |moved| format!(", first moved {}", megabytes(moved.storage_bytes)));
+    format!("query {:>2}: first {first}, median {median}, {} rows, {word}{moved}", query.query, query.rows)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 fn grid(run: &RunRecord) -> Grid {
     let mut grid = Grid::new();
-    grid.load_preset(presets::ASCII_MARKDOWN).set_header(["query", "first ms", "median ms", "rows", "answer"]);
+    let is_counted = run.queries.iter().any(|query| query.first_moved.is_some());
+    let head = ["query", "first ms", "median ms", "rows", "answer"].into_iter();
+    grid.load_preset(presets::ASCII_MARKDOWN);
+    grid.set_header(head.chain(if is_counted { vec!["first moved", "from objects", "later moved"] } else { vec![] }));
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     for query in &run.queries {
         let (first, median) = (ms(query.first_ms), ms(query.median_ms));
-        grid.add_row([format!("Q{}", query.query), first, median, query.rows.to_string(), query.answer.word().to_owned()]);
+        let mut row = vec![format!("Q{}", query.query), first, median, query.rows.to_string(), query.answer.word().to_owned()];
+        if is_counted {
+            row.extend(moved_cells(query.first_moved, query.later_moved));
+        }
+        grid.add_row(row);
     }
     let first = run.queries.iter().filter_map(|query| query.first_ms).fold(0.0, |sum, first| sum + first);
-    grid.add_row(["sum".to_owned(), format!("{first:.1}"), format!("{:.1}", run.sum_ms), String::new(), String::new()]);
+    let mut sums = vec!["sum".to_owned(), format!("{first:.1}"), format!("{:.1}", run.sum_ms), String::new(), String::new()];
+    if is_counted {
+        sums.extend(moved_cells(run.first_moved(), run.later_moved()));
+    }
+    grid.add_row(sums);
     grid.add_row(["geometric mean".to_owned(), String::new(), format!("{:.1}", run.geomean_ms), String::new(), String::new()]);
-    for column in 1..4 {
+    for column in [1, 2, 3, 5, 6, 7] {
         if let Some(column) = grid.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     grid
+}
+
+/// From storage at first, from the object store at first, and from storage afterwards.
+fn moved_cells(first: Option<MovedRecord>, later: Option<MovedRecord>) -> [String; 3] {
+    let shown = |moved: Option<u64>| moved.map_or_else(|| "-".to_owned(), megabytes);
+    [shown(first.map(|m| m.storage_bytes)), shown(first.map(|m| m.object_bytes)), shown(later.map(|m| m.storage_bytes))]
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
+use crate::OptimizerOptions;
+
 /// The most digits of a numeric.
 const PRECISION_MAX: u8 = 38;
 /// A power of ten of more digits does not fit into 64 bits.
@@ -35,7 +37,10 @@ const SCALING_DIGITS_MAX: i8 = 18;
 pub(crate) struct DecimalArithmetic;
 
 impl PhysicalOptimizerRule for DecimalArithmetic {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if config.extensions.get::<OptimizerOptions>().is_some_and(|options| !options.narrow_decimals) {
+            return Ok(plan);
+        }
         Ok(plan.transform_up(|node| Ok(changed(&node)?.map_or_else(|| Transformed::no(node), Transformed::yes)))?.data)
     }
 
@@ -203,8 +208,9 @@ impl Hash for NarrowDecimals {
 }
 
 impl fmt::Display for NarrowDecimals {
+    /// Marked, so that EXPLAIN tells where it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.binary.fmt(f)
+        write!(f, "narrow({})", self.binary)
     }
 }
 

@@ -2,7 +2,7 @@ use datafusion::common::extensions_options;
 use datafusion::config::ConfigExtension;
 
 extensions_options! {
-    /// Which of the rules run: the session's parameters `quire.…` of the same names.
+    /// Which of the rules run, and of what else can be switched off: the session's parameters `quire.…` of the same names.
     pub struct OptimizerOptions {
         /// Joins in the order of least estimated cost.
         pub join_reordering: bool, default = true
@@ -12,6 +12,10 @@ extensions_options! {
         pub magic_sets: bool, default = true
         /// A part that occurs twice in a query is computed once.
         pub shared_subplans: bool, default = true
+        /// Numerics whose values fit into 64 bits are calculated with in 64.
+        pub narrow_decimals: bool, default = true
+        /// Scans keep the answers of joins' conditions in tables.
+        pub tabulated_conditions: bool, default = true
     }
 }
 
@@ -21,10 +25,13 @@ impl ConfigExtension for OptimizerOptions {
 
 impl PartialEq for OptimizerOptions {
     fn eq(&self, other: &Self) -> bool {
-        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans } = self;
+        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans, narrow_decimals, tabulated_conditions } =
+            self;
         *join_reordering == other.join_reordering
             && *semi_join_pushdown == other.semi_join_pushdown
             && *magic_sets == other.magic_sets
             && *shared_subplans == other.shared_subplans
+            && *narrow_decimals == other.narrow_decimals
+            && *tabulated_conditions == other.tabulated_conditions
     }
 }

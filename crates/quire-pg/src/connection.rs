@@ -386,6 +386,7 @@ impl Connection {
             pages_memory = work.pages_memory,
             pages_disk = work.pages_disk,
             pages_remote = work.pages_remote,
+            bytes_memory = work.bytes_memory,
             bytes_disk = work.bytes_disk,
             bytes_remote = work.bytes_remote,
         );

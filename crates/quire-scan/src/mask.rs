@@ -11,7 +11,7 @@ use datafusion_physical_expr_common::physical_expr::{is_volatile, snapshot_gener
 
 use crate::packed::{Verdicts, unpack};
 use crate::tabulate::Tabulated;
-use crate::{Predicate, ScanError, ScanSpec};
+use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Below this share of rows left, the next predicate is evaluated on the survivors only.
 const COMPACT_BELOW: f64 = 0.25;
@@ -70,6 +70,7 @@ pub(crate) fn select(
     rows: usize,
     mut selected: Option<BooleanBuffer>,
     spec: &ScanSpec,
+    counters: &ScanCounters,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
     for ((predicate, tally), verdicts) in spec.predicates.iter().zip(tallies).zip(verdicts) {
@@ -94,11 +95,11 @@ pub(crate) fn select(
         selected = match selected {
             Some(mask) if (left as f64) < rows as f64 * COMPACT_BELOW => {
                 let survivors = filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?;
-                let passed = current.evaluate(predicate, &survivors)?;
+                let passed = current.evaluate(predicate, &survivors, counters)?;
                 Some(scatter(&mask, &passed))
             }
-            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch)?),
-            None => Some(current.evaluate(predicate, &batch)?),
+            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch, counters)?),
+            None => Some(current.evaluate(predicate, &batch, counters)?),
         };
         tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }

@@ -1,6 +1,6 @@
 //! Taking morsels, reading them, giving batches.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
-use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentMeta};
+use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentId, SegmentMeta};
 
 use crate::mask::{Tally, select};
 use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
@@ -24,7 +24,7 @@ use crate::packed::{Verdicts, unpack};
 use crate::prune::surviving_row_groups;
 use crate::seek::Seek;
 use crate::spec::{OWN_BATCH_ROWS, is_dynamic};
-use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec};
+use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec, Tier};
 
 mod by_index;
 #[cfg(test)]
@@ -60,6 +60,9 @@ pub struct Scan {
     morsels: Vec<Morsel>,
     next: AtomicUsize,
     prefetched: AtomicUsize,
+    /// Pages that this scan has moved and counted: segment, row group and position of the column. Who reads one that was prefetched finds it
+    /// in memory, but that is not where it came from.
+    moved: Mutex<HashSet<(SegmentId, usize, usize)>>,
     read_row_groups: AtomicUsize,
     survived_row_groups: AtomicUsize,
     pruned: Mutex<Pruned>,
@@ -79,7 +82,7 @@ pub struct Scan {
 struct Pruned {
     generation: u64,
     /// Row groups that survive, by segment id.
-    verdicts: HashMap<quire_types::SegmentId, Arc<Vec<bool>>>,
+    verdicts: HashMap<SegmentId, Arc<Vec<bool>>>,
 }
 
 impl Scan {
@@ -126,6 +129,7 @@ impl Scan {
             morsels,
             next: AtomicUsize::new(0),
             prefetched: AtomicUsize::new(0),
+            moved: Mutex::default(),
             read_row_groups: AtomicUsize::new(0),
             survived_row_groups: AtomicUsize::new(0),
             pruned: Mutex::default(),
@@ -189,14 +193,26 @@ impl Scan {
                             return;
                         }
                         // The read that follows finds the page in memory, or meets the same error and reports it.
-                        if let Err(error) = scan.source.column(&segment, row_group, scan.column(index)).await {
-                            tracing::debug!(%error, "prefetch failed");
+                        match scan.source.column(&segment, row_group, scan.column(index)).await {
+                            Ok((_, Tier::Memory, _)) => {}
+                            Ok((page, tier, bytes)) => scan.count((segment.id, row_group, index), tier, bytes, &page),
+                            Err(error) => tracing::debug!(%error, "prefetch failed"),
                         }
                     });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Counts a page, once for all who wait for the same read of it.
+    fn count(&self, place: (SegmentId, usize, usize), tier: Tier, bytes: u64, page: &ArrayRef) {
+        let mut moved = self.moved.lock();
+        let counted = if tier == Tier::Memory { moved.contains(&place) } else { !moved.insert(place) };
+        drop(moved);
+        if !counted {
+            self.counters.page(tier, bytes, page);
+        }
     }
 
     /// Reads columns, those that are in `into` already excepted.
@@ -214,7 +230,7 @@ impl Scan {
             }
             match self.source.resident(segment, row_group, self.column(index)) {
                 Some(array) => {
-                    self.counters.page(crate::Tier::Memory, 0);
+                    self.count((segment.id, row_group, index), Tier::Memory, 0, &array);
                     into.insert(index, array);
                 }
                 None => missing.push(index),
@@ -222,7 +238,7 @@ impl Scan {
         }
         let fetched = try_join_all(missing.iter().map(|&index| self.source.column(segment, row_group, self.column(index)))).await?;
         for (index, (array, tier, bytes)) in missing.into_iter().zip(fetched) {
-            self.counters.page(tier, bytes);
+            self.count((segment.id, row_group, index), tier, bytes, &array);
             into.insert(index, array);
         }
         Ok(())
@@ -336,6 +352,7 @@ impl Reader {
         let left: usize = slices.iter().map(Slice::survivors).sum();
         ScanCounters::add(&scan.counters.rows_scanned, rows);
         ScanCounters::add(&scan.counters.rows_filtered, rows - left);
+        scan.counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), rows, rows);
         scan.read_row_groups.fetch_add(1, Ordering::Relaxed);
         if left == 0 {
             ScanCounters::add(&scan.counters.row_groups_filtered, 1);
@@ -343,6 +360,7 @@ impl Reader {
         }
         scan.survived_row_groups.fetch_add(1, Ordering::Relaxed);
         scan.read_columns(segment, row_group, &scan.payload_columns, &mut columns).await?;
+        scan.counters.touched(scan.payload_columns.iter().filter_map(|index| columns.get(index)), left, rows);
         if scan.row_ids {
             let ids = match implicit_first(segment, first_row) {
                 Some(first) => consecutive_ids(first, rows),
@@ -375,7 +393,8 @@ impl Reader {
         for offset in (0..rows).step_by(step) {
             let length = step.min(rows - offset);
             let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
-            let mask = select(&self.scan.tallies, &verdicts, length, start, &self.scan.spec, |c| columns[&c].slice(offset, length))?;
+            let Scan { spec, tallies, counters, .. } = self.scan.as_ref();
+            let mask = select(tallies, &verdicts, length, start, spec, counters, |c| columns[&c].slice(offset, length))?;
             slices.push(Slice { offset, length, mask });
         }
         Ok(slices)
@@ -392,6 +411,8 @@ impl Reader {
         let counters = &self.scan.counters;
         ScanCounters::add(&counters.rows_scanned, rows.num_rows());
         ScanCounters::add(&counters.rows_delta, rows.num_rows());
+        counters.touched(self.scan.filter_columns.iter().filter_map(|index| columns.get(index)), rows.num_rows(), rows.num_rows());
+        counters.touched(self.scan.payload_columns.iter().filter_map(|index| columns.get(index)), left, rows.num_rows());
         ScanCounters::add(&counters.rows_filtered, rows.num_rows() - left);
         for slice in slices.into_iter().filter(|s| s.survivors() > 0) {
             self.give(slice, |index| columns[&index].clone())?;

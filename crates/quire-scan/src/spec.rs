@@ -52,6 +52,8 @@ pub struct ScanSpec {
     pub batch_rows: usize,
     /// Stop after so many rows.
     pub limit: Option<usize>,
+    /// Whether costly conditions on a number are answered from tables, or once for a run of equal numbers. Answers are the same.
+    pub tabulated: bool,
 }
 
 /// One conjunct, evaluated on the columns it names and no others.

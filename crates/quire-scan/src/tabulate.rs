@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use quire_types::Datum;
 
 use crate::mask::truth;
-use crate::{Predicate, ScanError, ScanSpec};
+use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Numbers whose answers are worked out at once.
 const BLOCK: usize = 4096;
@@ -63,7 +63,7 @@ impl Tabulated {
             return Ok(current.clone());
         }
         let expr = if predicate.is_optional() { snapshot_physical_expr(predicate.expr.clone())? } else { predicate.expr.clone() };
-        let costly = is_of_a_number(predicate) && is_costly(&expr)?;
+        let costly = spec.tabulated && is_of_a_number(predicate) && is_costly(&expr)?;
         let table = if costly { Table::over(predicate, spec) } else { None };
         let current = Arc::new(Current { generation, expr, costly, table });
         *held = Some(current.clone());
@@ -97,8 +97,8 @@ fn is_costly(expr: &Arc<dyn PhysicalExpr>) -> Result<bool, ScanError> {
 }
 
 impl Current {
-    /// The rows of a batch of the predicate's columns for which it is true.
-    pub(crate) fn evaluate(&self, predicate: &Predicate, batch: &RecordBatch) -> Result<BooleanBuffer, ScanError> {
+    /// The rows of a batch of the predicate's columns for which it is true. `counters` learn of those that were not asked one by one.
+    pub(crate) fn evaluate(&self, predicate: &Predicate, batch: &RecordBatch, counters: &ScanCounters) -> Result<BooleanBuffer, ScanError> {
         let answered = match batch.columns() {
             [column] if self.costly && column.null_count() == 0 => match column.data_type() {
                 DataType::Int16 => self.answer::<Int16Type>(predicate, column)?,
@@ -110,7 +110,10 @@ impl Current {
             _ => None,
         };
         match answered {
-            Some(rows) => Ok(rows),
+            Some(rows) => {
+                ScanCounters::add(&counters.rows_tabulated, rows.len());
+                Ok(rows)
+            }
             None => truth(self.expr.evaluate(batch)?.into_array(batch.num_rows())?),
         }
     }

@@ -95,3 +95,6 @@ impl MemoryPool for Budget {
         self.queries.memory_limit()
     }
 }
+
+#[cfg(test)]
+mod tests;

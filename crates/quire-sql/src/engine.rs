@@ -33,6 +33,8 @@ pub struct Engine {
     pub(crate) source: Arc<PageColumns>,
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) turns: Arc<Turns>,
+    /// In how many partitions queries run, unless a session sets it.
+    pub(crate) target_partitions: usize,
     runtime: Arc<RuntimeEnv>,
     /// What every session's state begins as: configuration, functions, rules.
     template: SessionState,
@@ -61,7 +63,8 @@ impl Engine {
         let functions = Own::new();
         let (template, system) = template(&options, &runtime, &source, &functions)?;
         let sequences = Arc::new(Sequences::new(client.clone()));
-        Ok(Arc::new(Engine { client, source, sequences, turns: Arc::default(), runtime, template, functions, system }))
+        let target_partitions = options.target_partitions.max(1);
+        Ok(Arc::new(Engine { client, source, sequences, turns: Arc::default(), target_partitions, runtime, template, functions, system }))
     }
 
     /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.

@@ -22,7 +22,7 @@ use quire_types::{ColumnDef, RowId, SqlType};
 use crate::keys::UniqueKey;
 use crate::reads::ReadsOf;
 use crate::scan_exec::{Expected, ScanExec};
-use crate::table::QuireTable;
+use crate::table::{QuireTable, tabulated};
 
 /// Keys of one scan that are looked up before it.
 const KEYS_MAX: usize = 1000;
@@ -100,6 +100,7 @@ impl QuireTable {
             predicates: vec![],
             batch_rows: state.config().batch_size(),
             limit: None,
+            tabulated: tabulated(state),
         };
         let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own, || None);
         let expected = Expected { table: Arc::new(table), selectivity: 1.0 };

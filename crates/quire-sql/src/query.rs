@@ -108,7 +108,10 @@ fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatch
                 tracing::info!(%error, "a hash join does not fit in memory: the query runs again with joins that sort");
                 metrics::counter!("quire_sql_merged_joins_total").increment(1);
                 let mut state = state;
-                state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+                let options = state.config_mut().options_mut();
+                options.optimizer.prefer_hash_join = false;
+                // In a single partition the planner knows no other joins.
+                options.execution.target_partitions = options.execution.target_partitions.max(2);
                 let physical = Box::pin(state.create_physical_plan(&plan)).await?;
                 execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
             }

@@ -14,11 +14,11 @@ use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt, stream};
 use parking_lot::Mutex;
 use quire_scan::{ColumnSource, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
 use quire_types::TableView;
@@ -36,6 +36,8 @@ pub(crate) struct ScanExec {
     statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
     counters: Arc<ScanCounters>,
+    /// The time that all partitions have spent in it, without that in which they waited for pages.
+    elapsed: Time,
     /// The scan that this execution's partitions share; made by the first.
     running: Mutex<Option<Arc<Scan>>>,
 }
@@ -63,6 +65,7 @@ impl ScanExec {
             filters,
             properties: Arc::new(properties),
             counters: Arc::default(),
+            elapsed: Time::new(),
             running: Mutex::default(),
         })
     }
@@ -221,8 +224,13 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let stream = self.scan()?.partition().map_err(external);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+        let mut rows = Box::pin(self.scan()?.partition().map_err(external));
+        let elapsed = self.elapsed.clone();
+        let timed = stream::poll_fn(move |context| {
+            let _timer = elapsed.timer();
+            rows.as_mut().poll_next(context)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), timed)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -231,6 +239,7 @@ impl ExecutionPlan for ScanExec {
             let count: Count = MetricBuilder::new(&set).global_counter(name);
             count.add(value as usize);
         }
+        MetricBuilder::new(&set).elapsed_compute(0).add(&self.elapsed);
         Some(set.clone_inner())
     }
 

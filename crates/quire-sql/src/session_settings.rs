@@ -39,16 +39,20 @@ impl Session {
 
     /// Tells the planner what it needs to know of the settings. Names are resolved before it sees them.
     pub(crate) fn apply_settings(&self) {
-        let (zone, rules) = {
+        let (zone, rules, partitions) = {
             let settings = self.settings.lock();
-            (Some(settings.time_zone()), settings.optimizer_options())
+            (Some(settings.time_zone()), settings.optimizer_options(), settings.target_partitions())
         };
+        let partitions = partitions.unwrap_or(self.engine.target_partitions);
         let state = self.context.state_ref();
         if state.read().config_options().execution.time_zone != zone {
             state.write().config_mut().options_mut().execution.time_zone = zone;
         }
         if state.read().config_options().extensions.get::<OptimizerOptions>() != Some(&rules) {
             state.write().config_mut().options_mut().extensions.insert(rules);
+        }
+        if state.read().config().target_partitions() != partitions {
+            state.write().config_mut().options_mut().execution.target_partitions = partitions;
         }
     }
 

@@ -62,8 +62,10 @@ const PARAMETERS: &[Parameter] = &[
     p("max_identifier_length", "63", false, Kind::ReadOnly),
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
+    p("quire.narrow_decimals", "on", false, Kind::Bool),
     p("quire.semi_join_pushdown", "on", false, Kind::Bool),
     p("quire.shared_subplans", "on", false, Kind::Bool),
+    p("quire.tabulated_conditions", "on", false, Kind::Bool),
     p("quire.target_partitions", "0", false, Kind::Int(0, 1024)),
     p("row_security", "on", false, Kind::Bool),
     p("search_path", "\"$user\", public", false, Kind::Text),
@@ -313,7 +315,15 @@ impl Settings {
         options.semi_join_pushdown = on("quire.semi_join_pushdown");
         options.magic_sets = on("quire.magic_sets");
         options.shared_subplans = on("quire.shared_subplans");
+        options.narrow_decimals = on("quire.narrow_decimals");
+        options.tabulated_conditions = on("quire.tabulated_conditions");
         options
+    }
+
+    /// In how many partitions queries run, when that is set: `0` leaves it to the node.
+    pub(crate) fn target_partitions(&self) -> Option<usize> {
+        let partitions: usize = self.get("quire.target_partitions").ok()?.parse().ok()?;
+        (partitions > 0).then_some(partitions)
     }
 
     /// `statement_timeout`, when set.

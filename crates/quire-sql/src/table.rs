@@ -12,7 +12,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_plan::ExecutionPlan;
-use quire_optimizer::{Estimate, TableStatistics};
+use quire_optimizer::{Estimate, OptimizerOptions, TableStatistics};
 use quire_scan::{OwnRows, ScanSpec, row_id_field};
 use quire_types::{ColumnId, Lsn, TableDef, TableView};
 
@@ -85,6 +85,11 @@ impl TableStatistics for Manifests {
     }
 }
 
+/// Whether the session lets scans keep answers in tables.
+pub(crate) fn tabulated(state: &dyn Session) -> bool {
+    state.config_options().extensions.get::<OptimizerOptions>().is_none_or(|options| options.tabulated_conditions)
+}
+
 #[async_trait]
 impl TableProvider for QuireTable {
     fn schema(&self) -> SchemaRef {
@@ -143,6 +148,7 @@ impl TableProvider for QuireTable {
             predicates: vec![],
             batch_rows: state.config().batch_size(),
             limit,
+            tabulated: tabulated(state),
         };
         Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions(), expected)?))
     }

@@ -19,6 +19,8 @@ pub struct Work {
     pub pages_disk: u64,
     /// Pages from storage.
     pub pages_remote: u64,
+    /// Decoded bytes of pages found in memory.
+    pub bytes_memory: u64,
     /// Encoded bytes from this node's disk.
     pub bytes_disk: u64,
     /// Encoded bytes from storage.
@@ -52,6 +54,7 @@ fn add_scans(plan: &Arc<dyn ExecutionPlan>, work: &mut Work) {
         work.pages_memory += read("pages_memory");
         work.pages_disk += read("pages_disk");
         work.pages_remote += read("pages_remote");
+        work.bytes_memory += read("bytes_memory");
         work.bytes_disk += read("bytes_disk");
         work.bytes_remote += read("bytes_remote");
     }

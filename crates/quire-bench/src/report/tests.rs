@@ -8,6 +8,8 @@ fn record(name: &str, median: f64) -> Record {
         median_ms,
         times_ms: median_ms.into_iter().collect(),
         rows: 4,
+        first_moved: None,
+        later_moved: None,
         answer,
         problem: None,
     };
@@ -23,6 +25,19 @@ fn the_page_holds_every_figure_and_no_outside_resource() {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains("http") && !html.contains("<script"));
+}
+
+#[test]
+fn bytes_moved_are_shown_where_they_were_counted() {
+    let (plain, mut counted) = (record("PostgreSQL", 10.0), record("Quire", 12.5));
+    let moved = |storage_bytes| Some(MovedRecord { storage_bytes, ..MovedRecord::default() });
+    if let Some(query) = counted.run.as_mut().and_then(|run| run.queries.first_mut()) {
+        (query.first_moved, query.later_moved) = (moved(4_200_000), moved(0));
+    }
+    let html = page(&[counted, plain.clone()]);
+    assert!(html.contains("<td>4.2</td><td>0.0</td>") && html.contains("<th>4.2</th><th>0.0</th>"), "{html}");
+    assert!(html.contains("colspan=6") && html.contains("colspan=4"), "{html}");
+    assert!(!page(&[plain]).contains("first MB"));
 }
 
 #[test]

@@ -141,6 +141,8 @@ impl Reader {
         ScanCounters::add(&scan.counters.rows_by_index, found);
         ScanCounters::add(&scan.counters.rows_scanned, found);
         ScanCounters::add(&scan.counters.rows_filtered, found - left);
+        let rows = segment.row_groups[row_group].rows as usize;
+        scan.counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), found, rows);
         scan.read_row_groups.fetch_add(1, Ordering::Relaxed);
         if left == 0 {
             ScanCounters::add(&scan.counters.row_groups_filtered, 1);
@@ -148,6 +150,7 @@ impl Reader {
         }
         scan.survived_row_groups.fetch_add(1, Ordering::Relaxed);
         scan.read_columns(segment, row_group, &scan.payload_columns, &mut columns).await?;
+        scan.counters.touched(scan.payload_columns.iter().filter_map(|index| columns.get(index)), left, rows);
         for &index in &scan.payload_columns {
             taken.insert(index, take(&columns[&index], &positions, None)?);
         }

@@ -186,6 +186,11 @@ impl Rows {
 
     /// What a scan with these predicates gives, and how many rows orders found for it.
     fn scan(&self, tests: &[Test], ordered: bool) -> (RecordBatch, u64) {
+        let (batch, counters) = self.counted(tests, ordered, true);
+        (batch, count(&counters, "rows_by_index"))
+    }
+
+    fn counted(&self, tests: &[Test], ordered: bool, tabulated: bool) -> (RecordBatch, Arc<ScanCounters>) {
         let ids: Vec<Vec<u64>> = (0..self.groups.len()).map(|group| self.ids(group)).collect();
         let all: Vec<u64> = ids.iter().flatten().copied().collect();
         let deleted = self.deleted.iter().filter_map(|&row| all.get(row).copied()).map(RowId).collect();
@@ -206,13 +211,17 @@ impl Rows {
             predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
             batch_rows: 64,
             limit: None,
+            tabulated,
         };
         let counters = Arc::new(ScanCounters::default());
         let scan = Scan::new(spec, filters, Arc::new(source), counters.clone()).unwrap();
         let batches: Vec<RecordBatch> = block_on(scan.partition().try_collect()).unwrap();
-        let found = counters.all().into_iter().find(|(name, _)| *name == "rows_by_index").unwrap().1;
-        (concat_batches(&schema, &batches).unwrap(), found)
+        (concat_batches(&schema, &batches).unwrap(), counters)
     }
+}
+
+fn count(counters: &ScanCounters, name: &str) -> u64 {
+    counters.all().into_iter().find(|(other, _)| *other == name).unwrap().1
 }
 
 /// 640 rows in which `a` and `b` are 0 to 639, in no order, and `c` is what `a` is in tens.
@@ -245,6 +254,32 @@ fn an_order_is_used_when_it_finds_few_rows() {
     check(&[Test::Compare(0, Operator::Lt, 500)], 0, 500);
     // Without an index.
     check(&[Test::Compare(2, Operator::Eq, 5)], 0, 10);
+}
+
+#[test]
+fn tables_of_answers_change_no_answer() {
+    let rows = scattered();
+    let sorted = Rows { groups: vec![(0..640).map(|i| (Some(i), Some(i), i / 10)).collect()], ..scattered() };
+    // `a` has bounds, and few numbers between them; `c` has runs of equal numbers.
+    for (rows, column) in [(&rows, 0), (&sorted, 2)] {
+        for test in [Test::In(column, vec![Some(1), None, Some(3), Some(50)]), Test::NotIn(column, vec![1, 2])] {
+            let (with, counted) = rows.counted(std::slice::from_ref(&test), false, true);
+            let (without, not_counted) = rows.counted(std::slice::from_ref(&test), false, false);
+            assert_eq!(with, without, "{test:?}");
+            assert_eq!((count(&counted, "rows_tabulated"), count(&not_counted, "rows_tabulated")), (640, 0), "{test:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_looked_at_are_those_of_conditions_and_of_rows_given() {
+    let rows = scattered();
+    let touched = |tests: &[Test]| count(&rows.counted(tests, false, true).1, "bytes_touched");
+    let all = touched(&[]);
+    // Of `c` all 640 numbers of 8 bytes; a tenth of the rows is left, and so much is looked at of the other columns.
+    let some = touched(&[Test::Compare(2, Operator::Lt, 6)]);
+    assert!(some >= 640 * 8 && some < 640 * 8 + all / 8, "{some} of {all}");
+    assert!(touched(&[Test::Compare(2, Operator::Gt, 1000)]) < some);
 }
 
 #[test]
