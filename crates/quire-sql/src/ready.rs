@@ -36,7 +36,7 @@ use crate::{OutputColumn, ParamValue, Response, Session, SqlError, WireType};
 /// A prepared statement, taken apart.
 pub(crate) struct Ready {
     /// The search path that it was prepared under.
-    path: Vec<String>,
+    path: Arc<[String]>,
     table: Arc<TableDef>,
     what: What,
 }
