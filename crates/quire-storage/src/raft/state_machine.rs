@@ -111,18 +111,23 @@ impl StateMachine {
             Ok(entry) => entry,
             Err(malformed) => return Outcome::Refused(malformed.to_string()),
         };
-        let before = self.state.view().clone();
+        let lsn_before = self.state.view().lsn;
+        // What a kept view shares with the state is copied when it changes: kept only where it is needed.
+        let before = persist::may_retire_segments(&entry).then(|| self.state.view().clone());
         let applied = self.state.apply(entry);
         let outcome = applied.outcome.clone();
+        let view = self.state.view();
+        let changes = persist::writes(&mut self.index, view, applied, &mut batch.writes);
         // Also when nothing changed: what was committed at an LSN is certified against snapshots of that LSN.
-        if self.state.view().lsn != before.lsn {
+        if view.lsn != lsn_before {
             let now = clock::now();
-            let retired = persist::retired(&applied.changes, self.state.view());
+            let retired = persist::retired(&changes, view);
             self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
-            self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
-            batch.told.push((self.state.view().lsn, applied.changes.clone()));
+            if let Some(before) = before {
+                self.retired_segments.add(now, persist::retired_segments(&changes, &before));
+            }
+            batch.told.push((view.lsn, changes));
         }
-        batch.writes.extend(persist::writes(&mut self.index, self.state.view(), applied));
         outcome
     }
 
