@@ -69,7 +69,7 @@ impl UniqueKey {
 
     /// Whether the row at a position of the table's rows has the key (of the first row of `wanted`).
     pub(crate) fn equals(&self, wanted: &RecordBatch, rows: &RecordBatch, position: usize) -> Result<bool, SqlError> {
-        let candidate = self.project(&rows.slice(position, 1))?;
+        let candidate = self.project(rows)?.slice(position, 1);
         if candidate.columns().iter().any(|c| c.null_count() > 0) {
             return Ok(false);
         }

@@ -42,7 +42,7 @@ impl Lookup<'_> {
         for batch in &self.own.batches {
             let positions = equal_rows(&key.project(batch)?, wanted)?;
             let ids = positions.iter().map(|&position| first + position as u64).collect();
-            self.add(&mut found, ids, batch.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
+            self.add(&mut found, ids, self.columns.iter().map(|&column| batch.column(column)), &positions)?;
             first += batch.num_rows() as u64;
             if unique && !found.is_empty() {
                 return Ok(found);
@@ -59,11 +59,8 @@ impl Lookup<'_> {
             let mut positions = run.find(key, wanted, hash)?;
             positions.retain(|&position| !self.is_deleted(run.first.0 + position as u64));
             let ids = positions.iter().map(|&position| run.first.0 + position as u64).collect();
-            if positions.is_empty() {
-                continue;
-            }
-            self.add(&mut found, ids, run.rows.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
-            if unique {
+            self.add(&mut found, ids, self.columns.iter().map(|&column| run.rows.column(column)), &positions)?;
+            if unique && !found.is_empty() {
                 return Ok(found);
             }
         }
@@ -81,15 +78,21 @@ impl Lookup<'_> {
     }
 
     /// Takes rows out of columns.
-    fn add(&self, found: &mut Vec<Found>, ids: Vec<u64>, columns: &[ArrayRef], positions: &[usize]) -> Result<(), SqlError> {
+    fn add<'a>(
+        &self,
+        found: &mut Vec<Found>,
+        ids: Vec<u64>,
+        columns: impl Iterator<Item = &'a ArrayRef>,
+        positions: &[usize],
+    ) -> Result<(), SqlError> {
         if positions.is_empty() {
             return Ok(());
         }
         let taken = match positions {
-            [position] => columns.iter().map(|column| column.slice(*position, 1)).collect(),
+            [position] => columns.map(|column| column.slice(*position, 1)).collect(),
             _ => {
                 let positions = UInt32Array::from_iter_values(positions.iter().map(|&position| position as u32));
-                columns.iter().map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
+                columns.map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
             }
         };
         let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
@@ -113,13 +116,12 @@ impl Lookup<'_> {
             let first_row = next_row;
             next_row += u64::from(meta.rows);
             // Most row groups are left out here: with two comparisons where keys are numbers.
-            if let (Some(number), Some(ordinal)) = (number, ordinal)
-                && let (Some(Datum::Int(min)), Some(Datum::Int(max))) = (&meta.pages[ordinal].min, &meta.pages[ordinal].max)
-                && !(*min..=*max).contains(&number)
-            {
-                continue;
-            }
-            if key.within_bounds(self.table, wanted, segment, row_group)?.is_none() {
+            let bounds = ordinal.map(|ordinal| (&meta.pages[ordinal].min, &meta.pages[ordinal].max));
+            let may_have_it = match (number, bounds) {
+                (Some(number), Some((Some(Datum::Int(min)), Some(Datum::Int(max))))) => (*min..=*max).contains(&number),
+                _ => key.within_bounds(self.table, wanted, segment, row_group)?.is_some(),
+            };
+            if !may_have_it {
                 continue;
             }
             let mut positions = matching(self.source, self.table, key, wanted, segment, row_group).await?;
@@ -139,7 +141,7 @@ impl Lookup<'_> {
             let ids: Vec<u64> = ids.into_iter().filter(|id| !self.is_deleted(*id)).collect();
             if !positions.is_empty() {
                 let columns = self.read(segment, row_group, self.columns).await?;
-                self.add(found, ids, &columns, &positions)?;
+                self.add(found, ids, columns.iter(), &positions)?;
                 if unique {
                     return Ok(());
                 }
