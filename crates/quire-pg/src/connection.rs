@@ -56,7 +56,7 @@ pub(crate) enum Sent {
 
 impl Connection {
     pub(crate) fn new(door: Arc<Door>, wire: Wire, session: Session, interrupt: Interrupt, who: Who) -> Connection {
-        let cancel = Shutdown::new();
+        let cancel = interrupt.renew();
         Connection { door, wire, session, extended: Extended::default(), interrupt, cancel, who, pipeline: false, skipping: false }
     }
 
@@ -66,8 +66,9 @@ impl Connection {
         loop {
             let incoming = tokio::select! {
                 biased;
-                () = self.door.shutdown.triggered() => return Err(WireError::Protocol(shutting_down())),
+                // A message that is here already waits for nothing, and is answered.
                 incoming = self.wire.read() => incoming?,
+                () = self.door.shutdown.triggered() => return Err(WireError::Protocol(shutting_down())),
             };
             let Some(incoming) = incoming else { return Ok(()) };
             if self.skipping && !incoming.ends_skipping() {
@@ -88,7 +89,9 @@ impl Connection {
                     continue;
                 }
             };
-            self.cancel = self.interrupt.renew();
+            if self.cancel.is_triggered() {
+                self.cancel = self.interrupt.renew();
+            }
             match message {
                 In::Terminate(_) => return Ok(()),
                 In::Query(query) => {

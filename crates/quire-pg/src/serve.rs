@@ -58,7 +58,7 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// What the next request listens to; cancel requests that came before it are forgotten.
+    /// What requests listen to from now on; cancel requests that came before are forgotten.
     pub(crate) fn renew(&self) -> Shutdown {
         let fresh = Shutdown::new();
         *self.running.lock() = fresh.clone();
