@@ -133,7 +133,7 @@ fn from_text(text: &ArrayRef, to: SqlType, zone: &str) -> Result<ArrayRef, Value
         SqlType::Varchar(_) | SqlType::Char(_) => return limit_text(text.clone(), to),
         _ => {}
     }
-    let mut builder = ColumnBuilder::new(to);
+    let mut builder = ColumnBuilder::for_rows(to, text.len());
     if to == SqlType::Timestamptz {
         let moments = text.as_string_view().iter().map(|v| v.map(|v| parse_timestamp_in(v, to, zone)).transpose());
         let moments: arrow::array::TimestampMicrosecondArray = moments.collect::<Result<Vec<_>, _>>()?.into();
