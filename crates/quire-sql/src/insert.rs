@@ -223,7 +223,9 @@ impl Session {
     ) -> Result<u64, SqlError> {
         let (write, rows, effects) = writer.finish().await?;
         *transaction.write(what, table.id, table.version)? = write;
-        Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
+        if !effects.is_empty() {
+            Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
+        }
         Ok(rows)
     }
 
