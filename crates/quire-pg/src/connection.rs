@@ -56,7 +56,7 @@ pub(crate) enum Sent {
 
 impl Connection {
     pub(crate) fn new(door: Arc<Door>, wire: Wire, session: Session, interrupt: Interrupt, who: Who) -> Connection {
-        let cancel = Shutdown::new();
+        let cancel = interrupt.renew();
         Connection { door, wire, session, extended: Extended::default(), interrupt, cancel, who, pipeline: false, skipping: false }
     }
 
@@ -66,8 +66,9 @@ impl Connection {
         loop {
             let incoming = tokio::select! {
                 biased;
-                () = self.door.shutdown.triggered() => return Err(WireError::Protocol(shutting_down())),
+                // A message that is here already waits for nothing, and is answered.
                 incoming = self.wire.read() => incoming?,
+                () = self.door.shutdown.triggered() => return Err(WireError::Protocol(shutting_down())),
             };
             let Some(incoming) = incoming else { return Ok(()) };
             if self.skipping && !incoming.ends_skipping() {
@@ -88,7 +89,9 @@ impl Connection {
                     continue;
                 }
             };
-            self.cancel = self.interrupt.renew();
+            if self.cancel.is_triggered() {
+                self.cancel = self.interrupt.renew();
+            }
             match message {
                 In::Terminate(_) => return Ok(()),
                 In::Query(query) => {
@@ -206,7 +209,7 @@ impl Connection {
                 Ok(response) => self.respond(response).await?,
                 Err(error) => Err(error),
             };
-            self.log(&summary, began, self.wire.total() - sent, outcome.as_ref());
+            self.log(|| summary, began, self.wire.total() - sent, outcome.as_ref());
             match outcome {
                 Ok(done) => last_tag = done.tag,
                 Err(error) => {
@@ -235,8 +238,7 @@ impl Connection {
         let parsed = catch_unwind(AssertUnwindSafe(|| self.session.parse(sql)));
         let parsed = parsed.unwrap_or_else(|_| Err(self.panicked()));
         if let Err(error) = &parsed {
-            let shown: String = sql.trim().chars().take(LOGGED_CHARACTERS).collect();
-            self.log(&shown, began, 0, Err(error));
+            self.log(|| sql.trim().chars().take(LOGGED_CHARACTERS).collect(), began, 0, Err(error));
         }
         parsed
     }
@@ -351,22 +353,27 @@ impl Connection {
         }
     }
 
-    /// The wide event of a statement.
-    pub(crate) fn log(&mut self, sql: &str, began: clock::Instant, bytes: u64, outcome: Result<&Done, &SqlError>) {
+    /// Counts a statement, and writes its wide event: `sql` is asked for then.
+    pub(crate) fn log(&mut self, sql: impl FnOnce() -> String, began: clock::Instant, bytes: u64, outcome: Result<&Done, &SqlError>) {
         let seconds = began.elapsed().as_secs_f64();
-        let label = match outcome {
-            Ok(_) => "ok",
-            Err(error) if error.code == "57014" => "cancelled",
-            Err(_) => "error",
+        let statements = &self.door.statements;
+        let counter = match outcome {
+            Ok(_) => &statements.ok,
+            Err(error) if error.code == "57014" => &statements.cancelled,
+            Err(_) => &statements.error,
         };
-        metrics::counter!("quire_pg_statements_total", "outcome" => label).increment(1);
-        metrics::histogram!("quire_pg_statement_seconds").record(seconds);
+        counter.increment(1);
+        statements.seconds.record(seconds);
         let milliseconds = seconds * 1e3;
         let (tag, rows, sqlstate, error) = match outcome {
             Ok(done) => (done.tag.as_deref(), done.rows, "00000", None),
             Err(error) => (None, 0, error.code, Some(error.message.as_str())),
         };
         let work = self.session.take_work();
+        if !tracing::enabled!(target: "quire::statement", tracing::Level::INFO) {
+            return;
+        }
+        let sql = sql();
         let Who { user, database, peer, pid } = &self.who;
         tracing::info!(
             target: "quire::statement",

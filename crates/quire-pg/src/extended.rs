@@ -100,7 +100,7 @@ impl Connection {
                 match self.guarded(|session| async move { session.prepare(&kept_as, statement, &given).await }.boxed()).await? {
                     Ok(prepared) => Some(prepared),
                     Err(error) => {
-                        self.log(&summary, began, 0, Err(&error));
+                        self.log(|| summary, began, 0, Err(&error));
                         self.reject(&error);
                         return Ok(());
                     }
@@ -191,8 +191,8 @@ impl Connection {
         let began_in_block = self.session.transaction_status() != TransactionStatus::Idle;
         let limit = if execute.max_rows > 0 { execute.max_rows as usize } else { usize::MAX };
         let outcome = self.advance(&mut portal, limit).await?;
-        let summary = portal.prepared.as_ref().map(|p| p.summary()).unwrap_or_default();
-        self.log(&summary, began, self.wire.total() - sent, outcome.as_ref());
+        let summary = || portal.prepared.as_ref().map(|p| p.summary()).unwrap_or_default();
+        self.log(summary, began, self.wire.total() - sent, outcome.as_ref());
         match outcome {
             Ok(done) => {
                 if self.session.transaction_status() == TransactionStatus::Idle {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::{Counter, Histogram};
 use parking_lot::Mutex;
 use quire_kit::{Shutdown, clock, task};
 use quire_sql::{CancelHandle, Engine};
@@ -40,8 +41,29 @@ pub(crate) struct Door {
     /// The time to drain is over: what still runs is abandoned.
     pub(crate) abandon: Shutdown,
     pub(crate) connections: AtomicUsize,
+    pub(crate) statements: Statements,
     next_pid: AtomicI32,
     sessions: Mutex<HashMap<i32, Cancellable>>,
+}
+
+/// Figures of statements. Held, because finding one by its name and labels takes longer than counting.
+pub(crate) struct Statements {
+    pub(crate) ok: Counter,
+    pub(crate) error: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) seconds: Histogram,
+}
+
+impl Statements {
+    fn new() -> Statements {
+        let counter = |outcome: &'static str| metrics::counter!("quire_pg_statements_total", "outcome" => outcome);
+        Statements {
+            ok: counter("ok"),
+            error: counter("error"),
+            cancelled: counter("cancelled"),
+            seconds: metrics::histogram!("quire_pg_statement_seconds"),
+        }
+    }
 }
 
 /// What a cancel request needs.
@@ -58,7 +80,7 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// What the next request listens to; cancel requests that came before it are forgotten.
+    /// What requests listen to from now on; cancel requests that came before are forgotten.
     pub(crate) fn renew(&self) -> Shutdown {
         let fresh = Shutdown::new();
         *self.running.lock() = fresh.clone();
@@ -126,6 +148,7 @@ pub async fn serve(listener: TcpListener, engine: Arc<Engine>, options: PgOption
         shutdown: shutdown.clone(),
         abandon: Shutdown::new(),
         connections: AtomicUsize::new(0),
+        statements: Statements::new(),
         next_pid: AtomicI32::new(1000),
         sessions: Mutex::default(),
     });

@@ -257,7 +257,7 @@ impl TryFrom<p::TableDef> for t::TableDef {
             next_column_id: t::ColumnId(table.next_column_id),
             constraints: all(table.constraints)?,
             clustering: column_ids(table.clustering),
-            arrow: t::MadeSchema::default(),
+            arrow: t::MadeSchemas::default(),
         };
         let known = |columns: &[t::ColumnId]| columns.iter().all(|id| table.column(*id).is_some());
         let keys = table.indexes().all(|(_, _, columns)| !columns.is_empty() && known(columns));

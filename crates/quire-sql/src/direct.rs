@@ -273,7 +273,7 @@ fn is_number(ty: SqlType) -> bool {
 }
 
 fn array_of(literals: &[Literal], ty: SqlType) -> Option<ArrayRef> {
-    let mut builder = ColumnBuilder::new(ty);
+    let mut builder = ColumnBuilder::for_rows(ty, literals.len());
     for literal in literals {
         match literal {
             Literal::Null => builder.append_null(),

@@ -73,6 +73,11 @@ impl KeyEffects {
         effects
     }
 
+    /// True when no foreign key has to do with the statement.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outgoing.is_empty() && self.incoming.is_empty()
+    }
+
     /// For an UPDATE that sets these columns: the other ones' keys stay.
     pub(crate) fn setting(&mut self, set: &[usize]) {
         let sets = |positions: &[usize]| positions.iter().any(|p| set.contains(p));

@@ -227,7 +227,9 @@ impl Session {
         for (key, keys) in waiting {
             transaction.deferred.added(table.id, &key, keys);
         }
-        Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
+        if !effects.is_empty() {
+            Box::pin(self.enforce_foreign_keys(table, effects, what, transaction)).await?;
+        }
         Ok(rows)
     }
 

@@ -16,7 +16,7 @@ use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, 
 
 use crate::SqlError;
 use crate::errors::scan_error;
-use crate::lookup::matching;
+use crate::lookup::{admits, matching, whole_number};
 use crate::source::PageColumns;
 use crate::txn::Transaction;
 use crate::values;
@@ -70,7 +70,7 @@ impl UniqueKey {
 
     /// Whether the row at a position of the table's rows has the key (of the first row of `wanted`).
     pub(crate) fn equals(&self, wanted: &RecordBatch, rows: &RecordBatch, position: usize) -> Result<bool, SqlError> {
-        let candidate = self.project(&rows.slice(position, 1))?;
+        let candidate = self.project(rows)?.slice(position, 1);
         if candidate.columns().iter().any(|c| c.null_count() > 0) {
             return Ok(false);
         }
@@ -315,12 +315,15 @@ impl UniqueKey {
         // A column that came later is one value here, or NULL.
         let Some(ordinal) = segment.column_ordinal(column.id) else { return Ok(column.missing.is_some().then(|| keys.clone())) };
         let page = &segment.row_groups[row_group].pages[ordinal];
+        let first = keys.column(0);
+        if let Some(admitted) = whole_number(first).and_then(|number| admits(page, number)) {
+            return Ok(admitted.then(|| keys.clone()));
+        }
         let bound = |datum: &Option<_>| -> Option<Scalar<ArrayRef>> {
             let scalar: ScalarValue = datum_scalar(Some(datum.as_ref()?), &column.ty.arrow())?;
             scalar.to_scalar().ok()
         };
         let (Some(min), Some(max)) = (bound(&page.min), bound(&page.max)) else { return Ok(Some(keys.clone())) };
-        let first = keys.column(0);
         let above = cmp::gt_eq(first, &min).map_err(arrow_error)?;
         let below = cmp::lt_eq(first, &max).map_err(arrow_error)?;
         let inside = and(&above, &below).map_err(arrow_error)?;

@@ -1,15 +1,16 @@
 //! Rows by a key, without a scan: the transaction's own rows, then the delta's runs by their index, then a binary search in the
 //! row groups whose bounds admit the key.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, make_comparator};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, UInt32Array, make_comparator};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows, unpack};
-use quire_types::{Datum, Lsn, RowId, RowIds, SegmentMeta, TableDef, TableView};
+use quire_types::{Datum, Lsn, PageMeta, RowId, RowIds, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
 use crate::errors::scan_error;
@@ -42,7 +43,7 @@ impl Lookup<'_> {
         for batch in &self.own.batches {
             let positions = equal_rows(&key.project(batch)?, wanted)?;
             let ids = positions.iter().map(|&position| first + position as u64).collect();
-            self.add(&mut found, ids, batch.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
+            self.add(&mut found, ids, self.columns.iter().map(|&column| batch.column(column)), &positions)?;
             first += batch.num_rows() as u64;
             if unique && !found.is_empty() {
                 return Ok(found);
@@ -59,11 +60,8 @@ impl Lookup<'_> {
             let mut positions = run.find(key, wanted, hash)?;
             positions.retain(|&position| !self.is_deleted(run.first.0 + position as u64));
             let ids = positions.iter().map(|&position| run.first.0 + position as u64).collect();
-            if positions.is_empty() {
-                continue;
-            }
-            self.add(&mut found, ids, run.rows.project(self.columns).map_err(arrow_error)?.columns(), &positions)?;
-            if unique {
+            self.add(&mut found, ids, self.columns.iter().map(|&column| run.rows.column(column)), &positions)?;
+            if unique && !found.is_empty() {
                 return Ok(found);
             }
         }
@@ -81,15 +79,21 @@ impl Lookup<'_> {
     }
 
     /// Takes rows out of columns.
-    fn add(&self, found: &mut Vec<Found>, ids: Vec<u64>, columns: &[ArrayRef], positions: &[usize]) -> Result<(), SqlError> {
+    fn add<'a>(
+        &self,
+        found: &mut Vec<Found>,
+        ids: Vec<u64>,
+        columns: impl Iterator<Item = &'a ArrayRef>,
+        positions: &[usize],
+    ) -> Result<(), SqlError> {
         if positions.is_empty() {
             return Ok(());
         }
         let taken = match positions {
-            [position] => columns.iter().map(|column| column.slice(*position, 1)).collect::<Vec<_>>(),
+            [position] => columns.map(|column| column.slice(*position, 1)).collect::<Vec<_>>(),
             _ => {
                 let positions = UInt32Array::from_iter_values(positions.iter().map(|&position| position as u32));
-                columns.iter().map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
+                columns.map(|column| take(column, &positions, None)).collect::<Result<Vec<_>, _>>().map_err(arrow_error)?
             }
         };
         let schema = Arc::new(self.table.arrow_schema().project(self.columns).map_err(arrow_error)?);
@@ -114,13 +118,11 @@ impl Lookup<'_> {
             let first_row = next_row;
             next_row += u64::from(meta.rows);
             // Most row groups are left out here: with two comparisons where keys are numbers.
-            if let (Some(number), Some(ordinal)) = (number, ordinal)
-                && let (Some(Datum::Int(min)), Some(Datum::Int(max))) = (&meta.pages[ordinal].min, &meta.pages[ordinal].max)
-                && !(*min..=*max).contains(&number)
-            {
-                continue;
-            }
-            if key.within_bounds(self.table, wanted, segment, row_group)?.is_none() {
+            let may_have_it = match number.zip(ordinal).and_then(|(number, ordinal)| admits(&meta.pages[ordinal], number)) {
+                Some(admitted) => admitted,
+                None => key.within_bounds(self.table, wanted, segment, row_group)?.is_some(),
+            };
+            if !may_have_it {
                 continue;
             }
             let mut positions = matching(self.source, self.table, key, wanted, segment, row_group).await?;
@@ -140,7 +142,7 @@ impl Lookup<'_> {
             let ids: Vec<u64> = ids.into_iter().filter(|id| !self.is_deleted(*id)).collect();
             if !positions.is_empty() {
                 let columns = self.read(segment, row_group, self.columns).await?;
-                self.add(found, ids, &columns, &positions)?;
+                self.add(found, ids, columns.iter(), &positions)?;
                 if unique {
                     return Ok(());
                 }
@@ -154,8 +156,16 @@ impl Lookup<'_> {
     }
 }
 
+/// Whether the bounds of a page admit a whole number; `None` when they are no such bounds.
+pub(crate) fn admits(page: &PageMeta, number: i64) -> Option<bool> {
+    match (&page.min, &page.max) {
+        (Some(Datum::Int(min)), Some(Datum::Int(max))) => Some((*min..=*max).contains(&number)),
+        _ => None,
+    }
+}
+
 /// The one value of a column of whole numbers.
-fn whole_number(column: &ArrayRef) -> Option<i64> {
+pub(crate) fn whole_number(column: &ArrayRef) -> Option<i64> {
     match column.data_type() {
         _ if column.len() != 1 || column.is_null(0) => None,
         DataType::Int16 => Some(column.as_primitive::<Int16Type>().value(0).into()),
@@ -186,10 +196,12 @@ async fn columns(
         }
         columns.push(resident);
     }
-    let read = missing.iter().map(|&i| source.column(segment, row_group, &table.columns[positions[i]]));
-    let read = futures::future::try_join_all(read).await.map_err(scan_error)?;
-    for (i, (array, _, _)) in missing.into_iter().zip(read) {
-        columns[i] = Some(array);
+    if !missing.is_empty() {
+        let read = missing.iter().map(|&i| source.column(segment, row_group, &table.columns[positions[i]]));
+        let read = futures::future::try_join_all(read).await.map_err(scan_error)?;
+        for (i, (array, _, _)) in missing.into_iter().zip(read) {
+            columns[i] = Some(array);
+        }
     }
     Ok(columns.into_iter().flatten().collect())
 }
@@ -208,24 +220,50 @@ pub(crate) async fn matching(
     let columns = unpacked(columns, wanted.schema_ref().fields().iter().map(|field| field.data_type()))?;
     let column = table.columns[key.positions[0]].id;
     let order = source.page_order(segment, row_group, column, &columns[0]).map_err(scan_error)?;
-    let options = SortOptions { descending: false, nulls_first: false };
-    let compare = make_comparator(&columns[0], wanted.column(0), options).map_err(arrow_error)?;
-    let rows = columns[0].len();
-    let from = order.partition_point(rows, |position| compare(position, 0).is_lt());
-    let to = order.partition_point(rows, |position| compare(position, 0).is_le());
-    if key.positions.len() == 1 {
-        return Ok((from..to).map(|rank| order.position(rank)).collect());
+    let ranks = equal_ranks(&order, &columns[0], wanted.column(0))?;
+    if ranks.is_empty() || key.positions.len() == 1 {
+        return Ok(ranks.map(|rank| order.position(rank)).collect());
     }
+    let (from, count) = (ranks.start, ranks.len());
     let candidates: Vec<ArrayRef> = match &order {
-        Order::Stored => columns.iter().map(|column| column.slice(from, to - from)).collect(),
+        Order::Stored => columns.iter().map(|column| column.slice(from, count)).collect(),
         Order::By(positions) => {
-            let positions = positions.slice(from, to - from);
+            let positions = positions.slice(from, count);
             columns.iter().map(|column| take(column, &positions, None)).collect::<Result<_, _>>().map_err(arrow_error)?
         }
     };
     let schema = wanted.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
     let candidates = RecordBatch::try_new(Arc::new(Schema::new(schema)), candidates).map_err(arrow_error)?;
     Ok(equal_rows(&candidates, wanted)?.into_iter().map(|rank| order.position(from + rank)).collect())
+}
+
+/// The ranks of a column's values that equal the one of `wanted`.
+fn equal_ranks(order: &Order, column: &ArrayRef, wanted: &ArrayRef) -> Result<Range<usize>, SqlError> {
+    let of_numbers = match column.data_type() {
+        _ if column.null_count() > 0 => None,
+        DataType::Int16 => equal_numbers::<Int16Type>(order, column, wanted),
+        DataType::Int32 => equal_numbers::<Int32Type>(order, column, wanted),
+        DataType::Int64 => equal_numbers::<Int64Type>(order, column, wanted),
+        _ => None,
+    };
+    if let Some(ranks) = of_numbers {
+        return Ok(ranks);
+    }
+    let options = SortOptions { descending: false, nulls_first: false };
+    let compare = make_comparator(column, wanted, options).map_err(arrow_error)?;
+    let from = order.partition_point(column.len(), |position| compare(position, 0).is_lt());
+    let to = order.partition_point(column.len(), |position| compare(position, 0).is_le());
+    Ok(from..to)
+}
+
+/// Likewise, of numbers without NULLs: no comparator is made for each row group, most of which have no such value.
+fn equal_numbers<T: ArrowPrimitiveType>(order: &Order, column: &ArrayRef, wanted: &ArrayRef) -> Option<Range<usize>> {
+    let (values, wanted) = (column.as_primitive_opt::<T>()?.values(), wanted.as_primitive_opt::<T>()?.value(0));
+    let from = order.partition_point(values.len(), |position| values[position] < wanted);
+    if from == values.len() || values[order.position(from)] != wanted {
+        return Some(from..from);
+    }
+    Some(from..order.partition_point(values.len(), |position| values[position] <= wanted))
 }
 
 /// The positions of rows that equal the one of `wanted` in every column.

@@ -36,7 +36,7 @@ use crate::{OutputColumn, ParamValue, Response, Session, SqlError, WireType};
 /// A prepared statement, taken apart.
 pub(crate) struct Ready {
     /// The search path that it was prepared under.
-    path: Vec<String>,
+    path: Arc<[String]>,
     table: Arc<TableDef>,
     what: What,
 }
@@ -72,6 +72,8 @@ enum Place {
 struct Values {
     schema: SchemaRef,
     exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Of rows that were found: row ids, the table's columns, the values.
+    found: SchemaRef,
 }
 
 impl Ready {
@@ -119,7 +121,7 @@ impl Ready {
         let schema = Arc::new(Schema::new(fields));
         let df_schema = DFSchema::try_from(schema.as_ref().clone()).ok()?;
         let exprs = exprs.iter().map(|expr| session.physical(over_parameters(expr, &alias)?, &df_schema).ok());
-        let values = Values { schema, exprs: exprs.collect::<Option<_>>()? };
+        let values = Values::over(schema, table.columns.len(), exprs.collect::<Option<_>>()?).ok()?;
         Some(Ready { path: session.search_path(), table, what: What::Update { rows, set, values } })
     }
 
@@ -346,7 +348,7 @@ impl Session {
             What::Delete { rows } => {
                 let Some(wanted) = rows.named(parameters) else { return Ok(None) };
                 let all: Vec<usize> = (0..table.columns.len()).collect();
-                let none = Values { schema: table.arrow_schema_nullable(), exprs: vec![] };
+                let none = Values::over(table.arrow_schema_nullable(), table.columns.len(), vec![])?;
                 let mut batches = vec![];
                 for found in self.find_rows(&table, &wanted, &all).await? {
                     batches.push(none.beside(found, &[])?);
@@ -416,28 +418,41 @@ impl Session {
 }
 
 impl Values {
-    /// As the query of an UPDATE would give it: row ids, the table's columns, the values.
+    /// The table's columns are the first so many fields of the schema.
+    fn over(schema: SchemaRef, width: usize, exprs: Vec<Arc<dyn PhysicalExpr>>) -> Result<Values, SqlError> {
+        let mut fields: Vec<Arc<Field>> = vec![Arc::new(row_id_field())];
+        fields.extend(schema.fields()[..width].iter().cloned());
+        for (i, expr) in exprs.iter().enumerate() {
+            let field = expr.return_field(&schema).map_err(datafusion_error)?;
+            fields.push(Arc::new(field.as_ref().clone().with_name(format!("quire:set:{i}")).with_nullable(true)));
+        }
+        Ok(Values { schema, exprs, found: Arc::new(Schema::new(fields)) })
+    }
+
+    /// As the query of an UPDATE would give it.
     fn beside(&self, found: Found, parameters: &[ParamValue]) -> Result<RecordBatch, SqlError> {
         let rows = found.rows.num_rows();
-        let width = found.rows.num_columns();
-        let mut given: Vec<ArrayRef> = found.rows.columns().to_vec();
-        for (value, field) in parameters.iter().zip(&self.schema.fields()[width..]) {
-            let positions = arrow::array::UInt32Array::from(vec![0; rows]);
-            let value = arrow::compute::take(value, &positions, None).map_err(arrow_error)?;
-            given.push(fitted(&value, field).ok_or_else(|| SqlError::internal("a parameter is not of its type"))?);
-        }
-        let mut fields: Vec<Arc<Field>> = vec![Arc::new(row_id_field())];
-        fields.extend(self.schema.fields()[..width].iter().cloned());
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(found.ids.into_iter().map(|id| id as i64)))];
         columns.extend(found.rows.columns().iter().cloned());
         if !self.exprs.is_empty() {
-            let given = RecordBatch::try_new(self.schema.clone(), given).map_err(arrow_error)?;
-            for (i, expr) in self.exprs.iter().enumerate() {
-                let field = expr.return_field(&self.schema).map_err(datafusion_error)?;
-                fields.push(Arc::new(field.as_ref().clone().with_name(format!("quire:set:{i}")).with_nullable(true)));
+            let given = self.given(&found.rows, parameters)?;
+            for expr in &self.exprs {
                 columns.push(expr.evaluate(&given).and_then(|v| v.into_array(rows)).map_err(datafusion_error)?);
             }
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(arrow_error)
+        RecordBatch::try_new(self.found.clone(), columns).map_err(arrow_error)
+    }
+
+    /// What the expressions are over: rows, and the parameters for each of them.
+    fn given(&self, rows: &RecordBatch, parameters: &[ParamValue]) -> Result<RecordBatch, SqlError> {
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        for (value, field) in parameters.iter().zip(&self.schema.fields()[rows.num_columns()..]) {
+            let value = match rows.num_rows() {
+                1 => value.clone(),
+                rows => arrow::compute::take(value, &arrow::array::UInt32Array::from(vec![0; rows]), None).map_err(arrow_error)?,
+            };
+            columns.push(fitted(&value, field).ok_or_else(|| SqlError::internal("a parameter is not of its type"))?);
+        }
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(arrow_error)
     }
 }

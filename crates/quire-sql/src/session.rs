@@ -25,7 +25,7 @@ use crate::parse::is_copy_in;
 use crate::prepare::Statements;
 use crate::ready::Ready;
 use crate::savepoint::Savepoint;
-use crate::settings::{Settings, SharedSettings};
+use crate::settings::{InForce, Settings, SharedSettings};
 use crate::settled::is_kept;
 use crate::temp::TempObjects;
 use crate::turns::Turn;
@@ -86,6 +86,8 @@ pub struct Session {
     pub(crate) context: SessionContext,
     pub(crate) cell: Arc<ScopeCell>,
     pub(crate) settings: SharedSettings,
+    /// What the planner was last told of them.
+    pub(crate) applied: Option<Arc<InForce>>,
     /// What ROLLBACK returns the settings to.
     settings_before_block: Option<Settings>,
     pub(crate) block: Block,
@@ -111,10 +113,11 @@ impl Session {
         let cell = ScopeCell::new(engine.source.clone()).of_session(settings.clone(), &options.user, options.backend_pid);
         let cell = Arc::new(cell.with_sequences(engine.sequences.clone()));
         let context = engine.planner(&cell).map_err(crate::errors::datafusion_error)?;
-        let session = Session {
+        let mut session = Session {
             context,
             cell,
             settings,
+            applied: None,
             settings_before_block: None,
             block: Block::None,
             savepoints: vec![],
@@ -277,7 +280,7 @@ impl Session {
         self.source = source;
         self.begin_statement();
         let cancel = self.cancel.renew();
-        let deadline = self.settings.lock().statement_timeout().map(|t| clock::now() + t);
+        let deadline = self.in_force().statement_timeout.map(|t| clock::now() + t);
         let work = match job {
             Job::Statement(statement) => self.dispatch(*statement).boxed(),
             Job::Ready { .. } => self.in_transaction(job).boxed(),
@@ -530,7 +533,7 @@ impl Session {
         counted: bool,
     ) -> Rows {
         let shape = columns.clone();
-        let zone: Arc<str> = self.settings.lock().time_zone().into();
+        let zone = self.in_force().time_zone.clone();
         let stream = stream.map(move |batch| match batch {
             Ok(batch) => query::to_wire(&batch, &shape, &zone),
             Err(error) => Err(crate::errors::datafusion_error(error)),
@@ -563,9 +566,8 @@ impl Session {
     }
 
     fn new_transaction(&self, view: Arc<View>) -> Transaction {
-        let isolation = isolation_of(&self.settings.lock().get("default_transaction_isolation").unwrap_or_default());
-        let read_only = self.settings.lock().get("default_transaction_read_only").is_ok_and(|v| v == "on");
-        Transaction::begin(view, isolation, read_only, self.cell.statement_began()).with_temp(&self.temp)
+        let set = self.in_force();
+        Transaction::begin(view, set.isolation, set.read_only, self.cell.statement_began()).with_temp(&self.temp)
     }
 
     async fn begin(&mut self, modes: &[TransactionMode]) -> Result<Response, SqlError> {
@@ -709,14 +711,6 @@ fn apply_modes(transaction: &mut Transaction, modes: &[TransactionMode], in_save
         }
     }
     Ok(())
-}
-
-fn isolation_of(name: &str) -> Isolation {
-    match name {
-        "repeatable read" => Isolation::RepeatableRead,
-        "serializable" => Isolation::Serializable,
-        _ => Isolation::ReadCommitted,
-    }
 }
 
 /// What a failed block accepts: its end, and going back to before the failure.

@@ -143,7 +143,7 @@ fn set_config(cell: &ScopeCell, args: &[ArrayRef], _: usize) -> Result<ArrayRef,
 /// Schemas of the search path that exist.
 fn existing_path(cell: &ScopeCell) -> Vec<String> {
     let catalog = cell.get().catalog;
-    let mut path = cell.settings().lock().search_path();
+    let mut path = cell.settings().lock().search_path().to_vec();
     path.retain(|s| s == "pg_catalog" || s == "information_schema" || catalog.schema_by_name(s).is_some());
     path
 }

@@ -1,22 +1,29 @@
 //! SET, RESET, DISCARD, and what of the settings the planner is told.
 
+use std::sync::Arc;
+
 use datafusion::sql::sqlparser::ast::{
     ContextModifier, DiscardObject, Expr, Reset, Set, TransactionAccessMode, TransactionIsolationLevel, TransactionMode,
 };
 
 use quire_kit::clock;
-use quire_optimizer::OptimizerOptions;
 
 use crate::names::Resolver;
 use crate::session::Block;
+use crate::settings::InForce;
 use crate::temp::TempObjects;
 use crate::txn::Transaction;
 use crate::values::Home;
 use crate::{Response, Session, SqlError, show};
 
 impl Session {
-    pub(crate) fn search_path(&self) -> Vec<String> {
+    pub(crate) fn search_path(&self) -> Arc<[String]> {
         self.settings.lock().search_path()
+    }
+
+    /// What of the parameters every statement asks for.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        self.settings.lock().in_force().clone()
     }
 
     pub(crate) fn resolver<'a>(&self, transaction: &'a Transaction, search_path: &'a [String]) -> Resolver<'a> {
@@ -29,31 +36,28 @@ impl Session {
             Block::Open(transaction) => transaction.began(),
             Block::None | Block::Failed => clock::wall().as_micros() as i64,
         };
-        Home::new(self.settings.lock().time_zone(), now)
+        Home::new(self.in_force().time_zone.to_string(), now)
     }
 
     /// Likewise for the statement under way, whose transaction the block may not have.
     pub(crate) fn statement_home(&self) -> Home<'static> {
-        Home::new(self.settings.lock().time_zone(), self.cell.transaction_began())
+        Home::new(self.in_force().time_zone.to_string(), self.cell.transaction_began())
     }
 
-    /// Tells the planner what it needs to know of the settings. Names are resolved before it sees them.
-    pub(crate) fn apply_settings(&self) {
-        let (zone, rules, partitions) = {
-            let settings = self.settings.lock();
-            (Some(settings.time_zone()), settings.optimizer_options(), settings.target_partitions())
-        };
-        let partitions = partitions.unwrap_or(self.engine.target_partitions);
+    /// Tells the planner what it needs to know of the settings, when they have changed. Names are resolved before it sees them.
+    pub(crate) fn apply_settings(&mut self) {
+        let now = self.in_force();
+        if self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &now)) {
+            return;
+        }
         let state = self.context.state_ref();
-        if state.read().config_options().execution.time_zone != zone {
-            state.write().config_mut().options_mut().execution.time_zone = zone;
-        }
-        if state.read().config_options().extensions.get::<OptimizerOptions>() != Some(&rules) {
-            state.write().config_mut().options_mut().extensions.insert(rules);
-        }
-        if state.read().config().target_partitions() != partitions {
-            state.write().config_mut().options_mut().execution.target_partitions = partitions;
-        }
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        options.execution.time_zone = Some(now.time_zone.to_string());
+        options.extensions.insert(now.optimizer.clone());
+        options.execution.target_partitions = now.target_partitions.unwrap_or(self.engine.target_partitions);
+        drop(state);
+        self.applied = Some(now);
     }
 
     pub(crate) fn set(&mut self, set: Set) -> Result<Response, SqlError> {

@@ -1,9 +1,11 @@
 //! Run-time parameters: SET, SHOW, RESET.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quire_optimizer::OptimizerOptions;
+use quire_types::Isolation;
 
 use crate::SqlError;
 
@@ -106,16 +108,34 @@ pub(crate) struct Settings {
     /// What SET LOCAL replaced: put back when the transaction ends.
     local: BTreeMap<String, Option<String>>,
     user: String,
+    /// Worked out when it is first asked for, and again after a parameter has changed.
+    in_force: OnceLock<Arc<InForce>>,
+}
+
+/// What every statement asks of the parameters.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// As Arrow reads it.
+    pub(crate) time_zone: Arc<str>,
+    /// Schemas of the search path, in order; `"$user"` stands for the role's name.
+    pub(crate) search_path: Arc<[String]>,
+    /// `statement_timeout`, when set.
+    pub(crate) statement_timeout: Option<Duration>,
+    /// What a transaction begins as.
+    pub(crate) isolation: Isolation,
+    pub(crate) read_only: bool,
+    pub(crate) optimizer: OptimizerOptions,
+    /// `quire.target_partitions`, when set.
+    pub(crate) target_partitions: Option<usize>,
 }
 
 /// A session's parameters, where functions (`current_setting`, `set_config`) find them too.
-pub(crate) type SharedSettings = std::sync::Arc<parking_lot::Mutex<Settings>>;
+pub(crate) type SharedSettings = Arc<parking_lot::Mutex<Settings>>;
 
 impl Settings {
     /// Defaults, with what the startup message said.
     pub(crate) fn new(user: &str, startup: &[(String, String)]) -> Result<Settings, SqlError> {
-        let mut settings =
-            Settings { values: BTreeMap::new(), custom: BTreeMap::new(), changed: vec![], local: BTreeMap::new(), user: user.to_string() };
+        let mut settings = Settings { user: user.to_string(), ..Settings::default() };
         for (name, value) in startup {
             match name.as_str() {
                 "options" => {
@@ -159,8 +179,28 @@ impl Settings {
         })
     }
 
+    /// What every statement asks for.
+    pub(crate) fn in_force(&self) -> &Arc<InForce> {
+        self.in_force.get_or_init(|| {
+            Arc::new(InForce {
+                time_zone: self.arrow_time_zone().into(),
+                search_path: self.schemas().into(),
+                statement_timeout: self.statement_timeout(),
+                isolation: isolation_of(&self.get("default_transaction_isolation").unwrap_or_default()),
+                read_only: self.get("default_transaction_read_only").is_ok_and(|v| v == "on"),
+                optimizer: self.optimizer_options(),
+                target_partitions: self.target_partitions(),
+            })
+        })
+    }
+
+    /// Schemas of the search path, in order.
+    pub(crate) fn search_path(&self) -> Arc<[String]> {
+        self.in_force().search_path.clone()
+    }
+
     /// The time zone as Arrow reads it: a name of the tz database, or an offset.
-    pub(crate) fn time_zone(&self) -> String {
+    fn arrow_time_zone(&self) -> String {
         let value = self.get("timezone").unwrap_or_default();
         match offset_of(&value) {
             Some(minutes) => {
@@ -203,14 +243,7 @@ impl Settings {
     pub(crate) fn end_local(&mut self) {
         for (key, before) in std::mem::take(&mut self.local) {
             match (Self::parameter(&key), before) {
-                (Some(parameter), Some(before)) => {
-                    self.values.insert(parameter.name, before);
-                    self.note(parameter);
-                }
-                (Some(parameter), None) => {
-                    self.values.remove(parameter.name);
-                    self.note(parameter);
-                }
+                (Some(parameter), before) => self.put(parameter, before),
                 (None, Some(before)) => drop(self.custom.insert(key, before)),
                 (None, None) => drop(self.custom.remove(&key)),
             }
@@ -243,8 +276,7 @@ impl Settings {
             value = time_zone(&value).ok_or_else(|| invalid(parameter.name, &value))?;
         }
         self.local.remove(parameter.name);
-        self.values.insert(parameter.name, value);
-        self.note(parameter);
+        self.put(parameter, Some(value));
         Ok(())
     }
 
@@ -252,10 +284,7 @@ impl Settings {
     pub(crate) fn reset(&mut self, name: Option<&str>) -> Result<(), SqlError> {
         match name {
             Some(name) => match Self::parameter(name) {
-                Some(parameter) => {
-                    self.values.remove(parameter.name);
-                    self.note(parameter);
-                }
+                Some(parameter) => self.put(parameter, None),
                 None if self.custom.remove(&name.to_lowercase()).is_some() => {}
                 None => return Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""))),
             },
@@ -268,6 +297,16 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// Gives a parameter a value; `None` is its default.
+    fn put(&mut self, parameter: &'static Parameter, value: Option<String>) {
+        match value {
+            Some(value) => drop(self.values.insert(parameter.name, value)),
+            None => drop(self.values.remove(parameter.name)),
+        }
+        self.in_force = OnceLock::new();
+        self.note(parameter);
     }
 
     fn note(&mut self, parameter: &'static Parameter) {
@@ -293,8 +332,8 @@ impl Settings {
         PARAMETERS.iter().filter_map(|p| Some((shown_name(p.name).to_string(), self.shown(p.name).ok()?))).collect()
     }
 
-    /// Schemas of the search path, in order; `"$user"` stands for the role's name.
-    pub(crate) fn search_path(&self) -> Vec<String> {
+    /// `"$user"` stands for the role's name.
+    fn schemas(&self) -> Vec<String> {
         let path = self.get("search_path").unwrap_or_default();
         path.split(',')
             .map(str::trim)
@@ -308,7 +347,7 @@ impl Settings {
     }
 
     /// Which optimizer rules run: all, but for those that were switched off.
-    pub(crate) fn optimizer_options(&self) -> OptimizerOptions {
+    fn optimizer_options(&self) -> OptimizerOptions {
         let on = |name: &str| self.values.get(name).is_none_or(|value| value == "on");
         let mut options = OptimizerOptions::default();
         options.join_reordering = on("quire.join_reordering");
@@ -321,15 +360,23 @@ impl Settings {
     }
 
     /// In how many partitions queries run, when that is set: `0` leaves it to the node.
-    pub(crate) fn target_partitions(&self) -> Option<usize> {
+    fn target_partitions(&self) -> Option<usize> {
         let partitions: usize = self.get("quire.target_partitions").ok()?.parse().ok()?;
         (partitions > 0).then_some(partitions)
     }
 
     /// `statement_timeout`, when set.
-    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+    fn statement_timeout(&self) -> Option<Duration> {
         let milliseconds: u64 = self.get("statement_timeout").ok()?.parse().ok()?;
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+}
+
+fn isolation_of(name: &str) -> Isolation {
+    match name {
+        "repeatable read" => Isolation::RepeatableRead,
+        "serializable" => Isolation::Serializable,
+        _ => Isolation::ReadCommitted,
     }
 }
 
@@ -473,6 +520,25 @@ mod tests {
         let options = [("options".to_string(), "-c statement_timeout=5s --search-path=a,b".to_string())];
         let settings = Settings::new("quire", &options).unwrap();
         assert_eq!(settings.get("statement_timeout").unwrap(), "5000");
-        assert_eq!(settings.search_path(), ["a", "b"]);
+        assert_eq!(settings.search_path()[..], ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_in_force_follows_every_way_to_change_a_parameter() {
+        let mut settings = Settings::new("quire", &[]).unwrap();
+        let zone = |settings: &Settings| settings.in_force().time_zone.to_string();
+        assert_eq!(zone(&settings), "UTC");
+        let before = settings.clone();
+        settings.set("timezone", "Europe/Berlin").unwrap();
+        assert_eq!(zone(&settings), "Europe/Berlin");
+        settings.set_local("timezone", "Asia/Tokyo").unwrap();
+        assert_eq!(zone(&settings), "Asia/Tokyo");
+        settings.end_local();
+        assert_eq!(zone(&settings), "Europe/Berlin");
+        settings.restore(before);
+        assert_eq!(zone(&settings), "UTC");
+        settings.set("timezone", "Europe/Berlin").unwrap();
+        settings.reset(None).unwrap();
+        assert_eq!(zone(&settings), "UTC");
     }
 }

@@ -17,7 +17,9 @@ use prost::Message;
 use quire_log::{Applied, Record, State, TableLsns};
 use quire_proto::v1::{self, state_record as r};
 use quire_proto::{decode_rows, encode_rows};
-use quire_types::{CatalogChange, Change, CommentTarget, DEFAULT_SCHEMA, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId, View};
+use quire_types::{
+    CatalogChange, Change, CommentTarget, DEFAULT_SCHEMA, LogEntry, Lsn, RowId, RowSet, SegmentId, SegmentMeta, TableId, TxnId, View,
+};
 
 use crate::store::{Family, OrderedStore, StoreFailure, Write};
 
@@ -96,6 +98,14 @@ pub(crate) fn remove_orphans(store: &dyn OrderedStore, state: &State) -> Result<
         }
     })?;
     if writes.is_empty() { Ok(()) } else { store.write(writes) }
+}
+
+/// Whether an entry may take segments out of the manifest. Others need not have the view before them kept.
+pub(crate) fn may_retire_segments(entry: &LogEntry) -> bool {
+    match entry {
+        LogEntry::Commit(commit) => !commit.catalog.is_empty() || commit.writes.iter().any(|write| write.truncate),
+        LogEntry::Seal(_) | LogEntry::Compact(_) => true,
+    }
 }
 
 /// Segments that these changes, made to `before`, took out of the manifest.
@@ -184,15 +194,15 @@ fn chunk_write(table: TableId, chunk: u64, deleted: &RowSet) -> Write {
     }
 }
 
-/// What applying an entry writes that led to `view`.
-pub(crate) fn writes(index: &mut Index, view: &View, applied: Applied) -> Vec<Write> {
-    let mut out = Vec::with_capacity(applied.changes.len() + applied.records.len() + applied.delta.len());
-    for (ordinal, change) in applied.changes.iter().enumerate() {
-        index.change(view.lsn, ordinal as u64, change, view, &mut out);
+/// Adds what applying an entry writes that led to `view`; gives back the changes that it made.
+pub(crate) fn writes(index: &mut Index, view: &View, applied: Applied, out: &mut Vec<Write>) -> Vec<Change> {
+    let Applied { changes, records, delta, .. } = applied;
+    for (ordinal, change) in changes.iter().enumerate() {
+        index.change(view.lsn, ordinal as u64, change, view, out);
     }
-    out.extend(applied.records.into_iter().map(record_write));
-    out.extend(applied.delta.into_iter().map(|(table, first, rows)| Write::Put(Family::Delta, delta_key(table, first), rows)));
-    out
+    out.extend(records.into_iter().map(record_write));
+    out.extend(delta.into_iter().map(|(table, first, rows)| Write::Put(Family::Delta, delta_key(table, first), rows)));
+    changes
 }
 
 fn catalog_writes(catalog: &CatalogChange, out: &mut Vec<Write>) {

@@ -19,6 +19,9 @@ use crate::store::{Family, OrderedStore, StoreFailure};
 const RECENT_MAX: usize = 4096;
 /// Changes in them.
 const RECENT_CHANGES_MAX: usize = 65_536;
+/// The rows of an entry of at most so many bytes are kept with its changes, since who reads these will want them next: 32 MiB in all. More is
+/// worth a request of its own.
+pub(crate) const RECENT_ENTRY_BYTES_MAX: usize = 8 << 10;
 
 /// What the state machine shows the rest of the node.
 #[derive(Default)]
@@ -31,9 +34,17 @@ pub(crate) struct Published {
 struct Shown {
     view: Arc<View>,
     log_name: Option<String>,
-    /// (LSN, what happened), oldest first, without gaps.
-    recent: VecDeque<(Lsn, Arc<Vec<Change>>)>,
+    /// What happened, oldest first, without gaps.
+    recent: VecDeque<Arc<Told>>,
     recent_changes: usize,
+}
+
+/// What an entry did.
+pub(crate) struct Told {
+    pub(crate) lsn: Lsn,
+    pub(crate) changes: Vec<Change>,
+    /// Of a small entry, the delta rows that it brought: table, first row id, encoded rows.
+    pub(crate) rows: Vec<(TableId, RowId, Bytes)>,
 }
 
 /// What happened since an LSN.
@@ -44,8 +55,8 @@ pub(crate) struct Since {
     pub(crate) lsn: Lsn,
     /// True when they begin from nothing.
     pub(crate) full: bool,
-    /// The changes, in order.
-    pub(crate) changes: Vec<Arc<Vec<Change>>>,
+    /// What happened, in order.
+    pub(crate) told: Vec<Arc<Told>>,
 }
 
 impl Published {
@@ -55,16 +66,16 @@ impl Published {
         self.advanced.notify_waiters();
     }
 
-    /// Entries were applied, each with its LSN and what it did.
-    pub(crate) fn advance(&self, view: View, told: Vec<(Lsn, Vec<Change>)>) {
+    /// Entries were applied.
+    pub(crate) fn advance(&self, view: View, told: Vec<Told>) {
         let mut shown = self.inner.lock();
-        for (lsn, changes) in told {
-            shown.recent_changes += changes.len();
-            shown.recent.push_back((lsn, Arc::new(changes)));
+        for told in told {
+            shown.recent_changes += told.changes.len();
+            shown.recent.push_back(Arc::new(told));
         }
         while shown.recent.len() > RECENT_MAX || shown.recent_changes > RECENT_CHANGES_MAX {
-            let Some((_, forgotten)) = shown.recent.pop_front() else { break };
-            shown.recent_changes -= forgotten.len();
+            let Some(forgotten) = shown.recent.pop_front() else { break };
+            shown.recent_changes -= forgotten.changes.len();
         }
         shown.view = Arc::new(view);
         drop(shown);
@@ -89,16 +100,17 @@ impl Published {
         let name = shown.log_name.clone()?;
         let lsn = shown.view.lsn;
         let continues =
-            name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|(first, _)| first.0 <= known.0 + 1));
+            name == log_name && known <= lsn && (known == lsn || shown.recent.front().is_some_and(|first| first.lsn.0 <= known.0 + 1));
         if continues && known > Lsn(0) {
             // By LSN and without gaps, and most callers are a few behind: no walk over all of them under the lock.
-            let from = shown.recent.partition_point(|(at, _)| *at <= known);
-            let changes = shown.recent.range(from..).map(|(_, changes)| changes.clone()).collect();
-            return Some(Since { log_name: name, lsn, full: false, changes });
+            let from = shown.recent.partition_point(|told| told.lsn <= known);
+            let told = shown.recent.range(from..).cloned().collect();
+            return Some(Since { log_name: name, lsn, full: false, told });
         }
         let view = shown.view.clone();
         drop(shown);
-        Some(Since { log_name: name, lsn, full: true, changes: vec![Arc::new(view.dump())] })
+        let told = Told { lsn, changes: view.dump(), rows: vec![] };
+        Some(Since { log_name: name, lsn, full: true, told: vec![Arc::new(told)] })
     }
 
     /// Completes when the view is at `lsn` or later.

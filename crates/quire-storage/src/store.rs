@@ -22,6 +22,7 @@ pub(crate) enum Family {
     Delta,
 }
 
+/// In the order of the enum.
 const FAMILIES: [Family; 4] = [Family::Log, Family::Meta, Family::State, Family::Delta];
 
 impl Family {
@@ -157,12 +158,14 @@ impl OrderedStore for RocksStore {
     }
 
     fn write(&self, writes: Vec<Write>) -> Result<(), StoreFailure> {
+        // Each is found by its name, under a lock: once a batch.
+        let families = FAMILIES.map(|family| self.family(family));
         let mut batch = WriteBatch::default();
         for write in writes {
             match write {
-                Write::Put(family, key, value) => batch.put_cf(&self.family(family), key, value),
-                Write::Delete(family, key) => batch.delete_cf(&self.family(family), key),
-                Write::DeleteRange(family, start, end) => batch.delete_range_cf(&self.family(family), start, end),
+                Write::Put(family, key, value) => batch.put_cf(&families[family as usize], key, value),
+                Write::Delete(family, key) => batch.delete_cf(&families[family as usize], key),
+                Write::DeleteRange(family, start, end) => batch.delete_range_cf(&families[family as usize], start, end),
             }
         }
         Ok(self.db.write(batch)?)

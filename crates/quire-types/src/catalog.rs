@@ -52,30 +52,36 @@ pub struct TableDef {
     pub constraints: Vec<ConstraintDef>,
     /// The clustering key: segments are sorted by it. The primary key's columns unless said otherwise; may be empty.
     pub clustering: Vec<ColumnId>,
-    /// What [`TableDef::arrow_schema`] gave the first time.
-    pub arrow: MadeSchema,
+    /// What [`TableDef::arrow_schema`] and [`TableDef::arrow_schema_nullable`] gave the first time.
+    pub arrow: MadeSchemas,
 }
 
-/// An Arrow schema that was made of a definition's columns, kept because every statement asks for it. No part of the definition: all are
+/// Arrow schemas that were made of a definition's columns, kept because every statement asks for them. No part of the definition: all are
 /// equal, and a clone, which may be about to be changed, begins without.
 #[derive(Default)]
-pub struct MadeSchema(OnceLock<(Vec<(ColumnId, SqlType, bool)>, SchemaRef)>);
+pub struct MadeSchemas {
+    exact: OnceLock<MadeSchema>,
+    nullable: OnceLock<MadeSchema>,
+}
 
-impl Clone for MadeSchema {
+/// A schema, and the columns that it was made of.
+type MadeSchema = (Vec<(ColumnId, SqlType, bool)>, SchemaRef);
+
+impl Clone for MadeSchemas {
     fn clone(&self) -> Self {
-        MadeSchema::default()
+        MadeSchemas::default()
     }
 }
 
-impl PartialEq for MadeSchema {
+impl PartialEq for MadeSchemas {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl fmt::Debug for MadeSchema {
+impl fmt::Debug for MadeSchemas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MadeSchema")
+        f.write_str("MadeSchemas")
     }
 }
 
@@ -504,20 +510,23 @@ impl TableDef {
 
     /// The Arrow schema of the table's rows: fields in SQL order, each with its SQL type and column id as metadata.
     pub fn arrow_schema(&self) -> SchemaRef {
-        let nullable = |column: &ColumnDef| column.nullable || column.had_nulls;
-        let make = || (self.columns.iter().map(|c| (c.id, c.ty, nullable(c))).collect(), self.schema_with(nullable));
-        let (columns, schema) = self.arrow.0.get_or_init(make);
+        self.made_schema(&self.arrow.exact, |column| column.nullable || column.had_nulls)
+    }
+
+    /// The same for rows whose NOT NULL constraints are still to be checked.
+    pub fn arrow_schema_nullable(&self) -> SchemaRef {
+        self.made_schema(&self.arrow.nullable, |_| true)
+    }
+
+    fn made_schema(&self, kept: &OnceLock<MadeSchema>, nullable: impl Fn(&ColumnDef) -> bool) -> SchemaRef {
+        let make = || (self.columns.iter().map(|c| (c.id, c.ty, nullable(c))).collect(), self.schema_with(&nullable));
+        let (columns, schema) = kept.get_or_init(make);
         let same = |((made, field), now): ((&(ColumnId, SqlType, bool), &FieldRef), &ColumnDef)| {
             *made == (now.id, now.ty, nullable(now)) && *field.name() == now.name
         };
         // The columns of a definition in the making may have changed since.
         let unchanged = columns.len() == self.columns.len() && columns.iter().zip(schema.fields()).zip(&self.columns).all(same);
-        if unchanged { schema.clone() } else { self.schema_with(nullable) }
-    }
-
-    /// The same for rows whose NOT NULL constraints are still to be checked.
-    pub fn arrow_schema_nullable(&self) -> SchemaRef {
-        self.schema_with(|_| true)
+        if unchanged { schema.clone() } else { self.schema_with(&nullable) }
     }
 
     fn schema_with(&self, nullable: impl Fn(&ColumnDef) -> bool) -> SchemaRef {

@@ -20,8 +20,8 @@ pub use sql_type::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 mod catalog;
 pub use catalog::{
-    Catalog, CatalogChange, ColumnDef, ConstraintDef, ConstraintKind, DEFAULT_SCHEMA, Deferrable, Generated, MadeSchema, ReferentialAction,
-    SchemaDef, TableDef, ViewDef, ViewRead,
+    Catalog, CatalogChange, ColumnDef, ConstraintDef, ConstraintKind, DEFAULT_SCHEMA, Deferrable, Generated, MadeSchemas,
+    ReferentialAction, SchemaDef, TableDef, ViewDef, ViewRead,
 };
 
 mod comment;

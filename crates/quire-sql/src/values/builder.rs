@@ -15,8 +15,11 @@ use super::datetime::{Home, parse_date, parse_time, parse_timestamp};
 use super::interval::parse_interval;
 use super::numeric::{parse_decimal, parse_int};
 
-/// Blocks that long text is kept in.
+/// Rows that there is room for at the start when it is not known how many will come.
+const ROWS: usize = 1024;
+/// Blocks that long text is kept in, of many rows and of fewer.
 const TEXT_BLOCK_BYTES: u32 = 1 << 20;
+const SHORT_TEXT_BLOCK_BYTES: u32 = 8 << 10;
 /// Days from 1970-01-01 to 2000-01-01, where Postgres' binary dates begin.
 pub(crate) const EPOCH_DAYS: i32 = 10_957;
 pub(crate) const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
@@ -46,25 +49,36 @@ enum Inner {
 }
 
 impl ColumnBuilder {
-    /// An empty column.
+    /// An empty column, for rows of which there may be many.
     pub fn new(ty: SqlType) -> ColumnBuilder {
+        ColumnBuilder::for_rows(ty, ROWS)
+    }
+
+    /// An empty column, for about so many rows.
+    pub fn for_rows(ty: SqlType, rows: usize) -> ColumnBuilder {
+        // One value gets a block of its own size.
+        let block = match rows {
+            0 | 1 => 1,
+            rows if rows < ROWS => SHORT_TEXT_BLOCK_BYTES,
+            _ => TEXT_BLOCK_BYTES,
+        };
         let inner = match ty {
-            SqlType::Bool => Inner::Bool(BooleanBuilder::new()),
-            SqlType::Int2 => Inner::Int2(Int16Builder::new()),
-            SqlType::Int4 => Inner::Int4(Int32Builder::new()),
-            SqlType::Int8 => Inner::Int8(Int64Builder::new()),
-            SqlType::Float4 => Inner::Float4(Float32Builder::new()),
-            SqlType::Float8 => Inner::Float8(Float64Builder::new()),
-            SqlType::Numeric { .. } => Inner::Numeric(Decimal128Builder::new().with_data_type(ty.arrow())),
+            SqlType::Bool => Inner::Bool(BooleanBuilder::with_capacity(rows)),
+            SqlType::Int2 => Inner::Int2(Int16Builder::with_capacity(rows)),
+            SqlType::Int4 => Inner::Int4(Int32Builder::with_capacity(rows)),
+            SqlType::Int8 => Inner::Int8(Int64Builder::with_capacity(rows)),
+            SqlType::Float4 => Inner::Float4(Float32Builder::with_capacity(rows)),
+            SqlType::Float8 => Inner::Float8(Float64Builder::with_capacity(rows)),
+            SqlType::Numeric { .. } => Inner::Numeric(Decimal128Builder::with_capacity(rows).with_data_type(ty.arrow())),
             SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json => {
-                Inner::Text(StringViewBuilder::new().with_fixed_block_size(TEXT_BLOCK_BYTES))
+                Inner::Text(StringViewBuilder::with_capacity(rows).with_fixed_block_size(block))
             }
-            SqlType::Bytea => Inner::Bytea(BinaryViewBuilder::new().with_fixed_block_size(TEXT_BLOCK_BYTES)),
-            SqlType::Date => Inner::Date(Date32Builder::new()),
-            SqlType::Time => Inner::Time(Time64MicrosecondBuilder::new()),
-            SqlType::Timestamp => Inner::Timestamp(TimestampMicrosecondBuilder::new()),
-            SqlType::Timestamptz => Inner::Timestamp(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
-            SqlType::Interval => Inner::Interval(IntervalMonthDayNanoBuilder::new()),
+            SqlType::Bytea => Inner::Bytea(BinaryViewBuilder::with_capacity(rows).with_fixed_block_size(block)),
+            SqlType::Date => Inner::Date(Date32Builder::with_capacity(rows)),
+            SqlType::Time => Inner::Time(Time64MicrosecondBuilder::with_capacity(rows)),
+            SqlType::Timestamp => Inner::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows)),
+            SqlType::Timestamptz => Inner::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC")),
+            SqlType::Interval => Inner::Interval(IntervalMonthDayNanoBuilder::with_capacity(rows)),
         };
         ColumnBuilder { ty, inner, long_bytes: 0 }
     }
@@ -212,14 +226,14 @@ impl ColumnBuilder {
 
 /// One value from text, as a one-row array.
 pub fn parse_text(ty: SqlType, text: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
-    let mut builder = ColumnBuilder::new(ty);
+    let mut builder = ColumnBuilder::for_rows(ty, 1);
     builder.append_text(text, home)?;
     Ok(builder.finish())
 }
 
 /// One value from its binary form, as a one-row array.
 pub fn parse_binary(ty: SqlType, bytes: &[u8]) -> Result<ArrayRef, ValueError> {
-    let mut builder = ColumnBuilder::new(ty);
+    let mut builder = ColumnBuilder::for_rows(ty, 1);
     builder.append_binary(bytes)?;
     Ok(builder.finish())
 }

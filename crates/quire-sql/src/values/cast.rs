@@ -134,7 +134,7 @@ fn from_text(text: &ArrayRef, to: SqlType, home: &Home<'_>) -> Result<ArrayRef, 
         SqlType::Varchar(_) | SqlType::Char(_) => return limit_text(text.clone(), to),
         _ => {}
     }
-    let mut builder = ColumnBuilder::new(to);
+    let mut builder = ColumnBuilder::for_rows(to, text.len());
     for value in text.as_string_view() {
         match value {
             Some(value) => builder.append_text(value, home)?,

@@ -77,7 +77,7 @@ fn mismatch(from: &Field, to: &ColumnDef, _table: &str) -> ValueError {
 
 fn from_text(array: &ArrayRef, to: &ColumnDef, from: &Field, table: &str, home: &Home<'_>) -> Result<ArrayRef, ValueError> {
     let text = cast(array, &DataType::Utf8View).map_err(|_| mismatch(from, to, table))?;
-    let mut builder = ColumnBuilder::new(to.ty);
+    let mut builder = ColumnBuilder::for_rows(to.ty, array.len());
     for value in text.as_string_view() {
         match value {
             Some(value) => builder.append_text(value, home)?,

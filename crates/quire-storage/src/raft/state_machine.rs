@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use quire_kit::clock::{self, Instant};
 use quire_log::State;
 use quire_proto::decode_entry;
-use quire_types::{Change, Lsn, Outcome, RowId, TableId, TxnId};
+use quire_types::{Outcome, RowId, TableId, TxnId};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode};
 use super::{Group, Proposal, Reply};
 use crate::persist;
-use crate::replica::Published;
+use crate::replica::{Published, RECENT_ENTRY_BYTES_MAX, Told};
 use crate::retired::RetiredSegments;
 use crate::store::{Family, OrderedStore, Write};
 
@@ -107,22 +107,29 @@ impl StateMachine {
     }
 
     fn decide_entry(&mut self, bytes: Bytes, batch: &mut Decided) -> Outcome {
+        let is_small = bytes.len() <= RECENT_ENTRY_BYTES_MAX;
         let entry = match decode_entry(bytes) {
             Ok(entry) => entry,
             Err(malformed) => return Outcome::Refused(malformed.to_string()),
         };
-        let before = self.state.view().clone();
+        let lsn_before = self.state.view().lsn;
+        // What a kept view shares with the state is copied when it changes: kept only where it is needed.
+        let before = persist::may_retire_segments(&entry).then(|| self.state.view().clone());
         let applied = self.state.apply(entry);
         let outcome = applied.outcome.clone();
+        let rows = if is_small { applied.delta.clone() } else { vec![] };
+        let view = self.state.view();
+        let changes = persist::writes(&mut self.index, view, applied, &mut batch.writes);
         // Also when nothing changed: what was committed at an LSN is certified against snapshots of that LSN.
-        if self.state.view().lsn != before.lsn {
+        if view.lsn != lsn_before {
             let now = clock::now();
-            let retired = persist::retired(&applied.changes, self.state.view());
+            let retired = persist::retired(&changes, view);
             self.retired.extend(retired.into_iter().map(|(table, below)| (now, table, below)));
-            self.retired_segments.add(now, persist::retired_segments(&applied.changes, &before));
-            batch.told.push((self.state.view().lsn, applied.changes.clone()));
+            if let Some(before) = before {
+                self.retired_segments.add(now, persist::retired_segments(&changes, &before));
+            }
+            batch.told.push(Told { lsn: view.lsn, changes, rows });
         }
-        batch.writes.extend(persist::writes(&mut self.index, self.state.view(), applied));
         outcome
     }
 
@@ -157,8 +164,7 @@ fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
 #[derive(Default)]
 struct Decided {
     writes: Vec<Write>,
-    /// Each entry's changes, with its LSN.
-    told: Vec<(Lsn, Vec<Change>)>,
+    told: Vec<Told>,
 }
 
 impl RaftStateMachine<Group> for StateMachine {

@@ -28,9 +28,8 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// Batches in one read.
 const BATCHES_MAX: usize = 65_536;
 
-/// Rows that go along with a snapshot: of a batch at most, and of a snapshot. More is worth a request of its own.
-const ROWS_BYTES_MAX: u64 = 8 << 10;
-const SNAPSHOT_ROWS_BYTES_MAX: u64 = 128 << 10;
+/// Rows that go along with a snapshot. More is worth a request of its own.
+const SNAPSHOT_ROWS_BYTES_MAX: usize = 128 << 10;
 
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -64,27 +63,6 @@ impl StorageService {
         self.replica.linearize().await.map_err(propose_status)?;
         let since = self.replica.published().since(&request.log_id, Lsn(request.known_lsn));
         since.ok_or_else(|| Status::unavailable("the log is being set up"))
-    }
-
-    /// The rows that a snapshot's reader will want next, while they are few: those of the commits since its last one.
-    fn rows_along(&self, since: &Since) -> Vec<v1::SnapshotRows> {
-        if since.full {
-            return vec![];
-        }
-        let mut left = SNAPSHOT_ROWS_BYTES_MAX;
-        let mut along = vec![];
-        for change in since.changes.iter().flat_map(|changes| changes.iter()) {
-            let Change::DeltaAdded { table, delta } = change else { continue };
-            if delta.bytes > ROWS_BYTES_MAX.min(left) {
-                continue;
-            }
-            // What cannot be read here is asked for, and said to be so, by whoever needs it.
-            if let Ok(Some(rows)) = self.replica.delta(*table, delta.first) {
-                left -= delta.bytes;
-                along.push(v1::SnapshotRows { table: table.0, first: delta.first.0, rows });
-            }
-        }
-        along
     }
 
     async fn look_up(&self, request: v1::TransactionOutcomeRequest) -> Result<Option<Outcome>, Status> {
@@ -169,7 +147,7 @@ impl v1::storage_server::Storage for StorageService {
             Err(status) => tracing::debug!(rpc = "snapshot", known_lsn, milliseconds, outcome = ?status.code()),
         }
         let since = result?;
-        let rows = self.rows_along(&since);
+        let rows = rows_along(&since);
         Ok(Response::new(Box::pin(futures::stream::iter(parts(since, rows).map(Ok)))))
     }
 
@@ -244,9 +222,22 @@ fn label(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// The rows that a snapshot's reader will want next, while they are few: those of the small commits since its last one.
+fn rows_along(since: &Since) -> Vec<v1::SnapshotRows> {
+    let mut left = SNAPSHOT_ROWS_BYTES_MAX;
+    let mut along = vec![];
+    for (table, first, rows) in since.told.iter().flat_map(|told| &told.rows) {
+        if rows.len() <= left {
+            left -= rows.len();
+            along.push(v1::SnapshotRows { table: table.0, first: first.0, rows: rows.clone() });
+        }
+    }
+    along
+}
+
 /// Cuts what happened into messages; at least one, for the LSN.
 fn parts(since: Since, rows: Vec<v1::SnapshotRows>) -> impl Iterator<Item = v1::SnapshotReply> + Send {
-    let Since { log_name, lsn, full, changes } = since;
+    let Since { log_name, lsn, full, told } = since;
     let part = move |changes: &[Change]| v1::SnapshotReply {
         log_id: log_name.clone(),
         lsn: lsn.0,
@@ -255,8 +246,8 @@ fn parts(since: Since, rows: Vec<v1::SnapshotRows>) -> impl Iterator<Item = v1::
         rows: vec![],
     };
     let mut parts: Vec<v1::SnapshotReply> = vec![];
-    for group in &changes {
-        for chunk in group.chunks(PART_CHANGES) {
+    for told in &told {
+        for chunk in told.changes.chunks(PART_CHANGES) {
             match parts.last_mut() {
                 Some(last) if last.changes.len() + chunk.len() <= PART_CHANGES => last.changes.extend(chunk.iter().map(v1::Change::from)),
                 _ => parts.push(part(chunk)),

@@ -73,7 +73,9 @@ fn what_is_written_of_comments_is_what_is_read_again() {
         };
         let applied = state.apply(LogEntry::Commit(commit));
         assert!(applied.outcome.committed().is_some(), "{:?}", applied.outcome);
-        store.write(persist::writes(&mut index, state.view(), applied)).unwrap();
+        let mut writes = vec![];
+        persist::writes(&mut index, state.view(), applied, &mut writes);
+        store.write(writes).unwrap();
         assert_eq!(persist::load(store.as_ref()).unwrap().0, state);
         left.push(state.view().catalog.comments.len());
     }

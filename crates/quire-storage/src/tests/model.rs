@@ -127,7 +127,8 @@ impl World {
         }
         let outcome = applied.outcome.clone();
         assert!(self.state.view().lsn > before || outcome.committed().is_none());
-        let writes = persist::writes(&mut self.index, self.state.view(), applied);
+        let mut writes = vec![];
+        persist::writes(&mut self.index, self.state.view(), applied, &mut writes);
         self.store.write(writes).unwrap();
         outcome
     }
