@@ -8,6 +8,8 @@ use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
 use quire_types::{RowId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
+use crate::KeyRanges;
+
 /// Rows that the session's own transaction has written and not committed.
 #[derive(Clone, Debug, Default)]
 pub struct OwnRows {
@@ -52,6 +54,9 @@ pub struct ScanSpec {
     pub batch_rows: usize,
     /// Stop after so many rows.
     pub limit: Option<usize>,
+    /// The ranges of this scan's key, when each stream is to give its rows in ascending order of it, and no two streams rows with the
+    /// same.
+    pub ordered: Option<Arc<KeyRanges>>,
 }
 
 /// One conjunct, evaluated on the columns it names and no others.

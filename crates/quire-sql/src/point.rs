@@ -100,6 +100,7 @@ impl QuireTable {
             predicates: vec![],
             batch_rows: state.config().batch_size(),
             limit: None,
+            ordered: None,
         };
         let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own, || None);
         let expected = Expected { table: Arc::new(table), selectivity: 1.0 };

@@ -143,6 +143,7 @@ impl TableProvider for QuireTable {
             predicates: vec![],
             batch_rows: state.config().batch_size(),
             limit,
+            ordered: None,
         };
         Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions(), expected)?))
     }

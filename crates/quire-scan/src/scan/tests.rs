@@ -206,6 +206,7 @@ impl Rows {
             predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
             batch_rows: 64,
             limit: None,
+            ordered: None,
         };
         let counters = Arc::new(ScanCounters::default());
         let scan = Scan::new(spec, filters, Arc::new(source), counters.clone()).unwrap();
