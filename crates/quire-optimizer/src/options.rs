@@ -12,6 +12,8 @@ extensions_options! {
         pub magic_sets: bool, default = true
         /// A part that occurs twice in a query is computed once.
         pub shared_subplans: bool, default = true
+        /// Rows are grouped as they come where a table lies in the order of what they are grouped by.
+        pub ordered_grouping: bool, default = true
     }
 }
 
@@ -21,10 +23,11 @@ impl ConfigExtension for OptimizerOptions {
 
 impl PartialEq for OptimizerOptions {
     fn eq(&self, other: &Self) -> bool {
-        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans } = self;
+        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans, ordered_grouping } = self;
         *join_reordering == other.join_reordering
             && *semi_join_pushdown == other.semi_join_pushdown
             && *magic_sets == other.magic_sets
             && *shared_subplans == other.shared_subplans
+            && *ordered_grouping == other.ordered_grouping
     }
 }

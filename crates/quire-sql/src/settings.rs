@@ -62,6 +62,7 @@ const PARAMETERS: &[Parameter] = &[
     p("max_identifier_length", "63", false, Kind::ReadOnly),
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
+    p("quire.ordered_grouping", "on", false, Kind::Bool),
     p("quire.semi_join_pushdown", "on", false, Kind::Bool),
     p("quire.shared_subplans", "on", false, Kind::Bool),
     p("quire.target_partitions", "0", false, Kind::Int(0, 1024)),
@@ -313,6 +314,7 @@ impl Settings {
         options.semi_join_pushdown = on("quire.semi_join_pushdown");
         options.magic_sets = on("quire.magic_sets");
         options.shared_subplans = on("quire.shared_subplans");
+        options.ordered_grouping = on("quire.ordered_grouping");
         options
     }
 
