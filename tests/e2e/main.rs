@@ -10,6 +10,7 @@ mod faults;
 mod hermitage;
 mod histories;
 mod index_scan;
+mod ordered_grouping;
 mod pgbench;
 mod psql;
 mod psql_golden;
