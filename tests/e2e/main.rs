@@ -12,6 +12,7 @@ mod hermitage;
 mod histories;
 mod index_scan;
 mod memory;
+mod ordered_grouping;
 mod pgbench;
 mod psql;
 mod psql_golden;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use table::Table;
 use text::Query;
 
-/// Each has a switch: the session's parameter `quire.…`.
+/// Each has a switch: the session's parameter `quire.…`. `quire.ordered_grouping`, which wants larger tables, is in ordered_grouping.rs.
 const RULES: [&str; 6] =
     ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "tabulated_conditions"];
 /// Those that plans show.

@@ -27,6 +27,9 @@ mod rule;
 mod semi_join;
 mod shape;
 
+mod ordered_grouping;
+pub use ordered_grouping::LeafInOrder;
+
 mod shared_subplans;
 pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
 

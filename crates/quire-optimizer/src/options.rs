@@ -16,6 +16,8 @@ extensions_options! {
         pub narrow_decimals: bool, default = true
         /// Scans keep the answers of joins' conditions in tables.
         pub tabulated_conditions: bool, default = true
+        /// Rows are grouped as they come where a table lies in the order of what they are grouped by.
+        pub ordered_grouping: bool, default = true
     }
 }
 
@@ -25,13 +27,21 @@ impl ConfigExtension for OptimizerOptions {
 
 impl PartialEq for OptimizerOptions {
     fn eq(&self, other: &Self) -> bool {
-        let OptimizerOptions { join_reordering, semi_join_pushdown, magic_sets, shared_subplans, narrow_decimals, tabulated_conditions } =
-            self;
+        let OptimizerOptions {
+            join_reordering,
+            semi_join_pushdown,
+            magic_sets,
+            shared_subplans,
+            narrow_decimals,
+            tabulated_conditions,
+            ordered_grouping,
+        } = self;
         *join_reordering == other.join_reordering
             && *semi_join_pushdown == other.semi_join_pushdown
             && *magic_sets == other.magic_sets
             && *shared_subplans == other.shared_subplans
             && *narrow_decimals == other.narrow_decimals
             && *tabulated_conditions == other.tabulated_conditions
+            && *ordered_grouping == other.ordered_grouping
     }
 }

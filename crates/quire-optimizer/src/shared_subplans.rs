@@ -28,14 +28,15 @@ use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 use crate::OptimizerOptions;
 use crate::barrier::{RaiseBarriers, RemoveBarriers};
 use crate::decimals::DecimalArithmetic;
+use crate::ordered_grouping::{LeafInOrder, OrderedGrouping};
 use exec::{Shared, SharedExec};
 use same::{repeatable, same};
 
 /// Whether two leaves of a plan (scans) give the same rows in the same partitions. Only their maker can tell; in doubt, they do not.
 pub type SameLeaf = Arc<dyn Fn(&dyn ExecutionPlan, &dyn ExecutionPlan) -> bool + Send + Sync>;
 
-/// DataFusion's physical rules with [`SharedSubplans`] in its place among them.
-pub fn physical_rules(same_leaf: SameLeaf) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+/// DataFusion's physical rules with ours in their places among them.
+pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     // Plans have their shape by then, and dynamic filters are not yet in the scans: later, two parts alike would differ by what the
     // joins above them filter, and sharing one would lose rows.
@@ -44,6 +45,7 @@ pub fn physical_rules(same_leaf: SameLeaf) -> Vec<Arc<dyn PhysicalOptimizerRule 
     rules.insert(place, Arc::new(SharedSubplans::new(same_leaf)));
     // Last: other rules know operators, not what stands for them.
     rules.push(Arc::new(RemoveBarriers));
+    rules.push(Arc::new(OrderedGrouping::new(leaf_in_order)));
     rules.push(Arc::new(DecimalArithmetic));
     rules
 }

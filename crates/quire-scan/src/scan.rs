@@ -1,6 +1,7 @@
 //! Taking morsels, reading them, giving batches.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,7 +20,7 @@ use parking_lot::Mutex;
 use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentId, SegmentMeta};
 
 use crate::mask::{Tally, select};
-use crate::morsel::{Morsel, deleted_positions, implicit_first, may_have_deletes};
+use crate::morsel::{Morsel, Part, deleted_positions, implicit_first, may_have_deletes};
 use crate::packed::{Verdicts, unpack};
 use crate::prune::surviving_row_groups;
 use crate::seek::Seek;
@@ -58,6 +59,7 @@ pub struct Scan {
     /// Rows that are not to be seen.
     deleted: RowSet,
     morsels: Vec<Morsel>,
+    /// The next morsel to take, or the next range of the key.
     next: AtomicUsize,
     prefetched: AtomicUsize,
     /// Pages that this scan has moved and counted: segment, row group and position of the column. Who reads one that was prefetched finds it
@@ -99,18 +101,11 @@ impl Scan {
         let payload_columns = wanted.difference(&filter_columns).copied().collect();
         let is_filtered = |id: ColumnId| filter_columns.iter().any(|&c| spec.table.columns.get(c).is_some_and(|column| column.id == id));
         let indexed = spec.table.indexes().any(|(_, _, columns)| columns.first().is_some_and(|id| is_filtered(*id)));
-        let mut morsels: Vec<Morsel> = Vec::new();
-        if !spec.own.truncated {
-            morsels.extend(spec.view.segments.iter().flat_map(Morsel::row_groups));
-        }
-        morsels.extend(spec.own.segments.iter().flat_map(Morsel::row_groups));
-        ScanCounters::add(&counters.row_groups, morsels.len());
-        morsels.extend(spec.delta.iter().map(|(first, rows)| Morsel::Rows(rows.clone(), *first)));
-        let mut next_own = OWN_BATCH_ROWS;
-        for batch in &spec.own.batches {
-            morsels.push(Morsel::Rows(batch.clone(), RowId(next_own)));
-            next_own += batch.num_rows() as u64;
-        }
+        let morsels = match &spec.ordered {
+            Some(ranges) => ranges.morsels().to_vec(),
+            None => all_morsels(&spec),
+        };
+        ScanCounters::add(&counters.row_groups, morsels.iter().filter(|morsel| morsel.begins_row_group()).count());
         let mut deleted = spec.view.deleted.clone();
         deleted.extend(spec.own.deleted.iter().map(RowId));
         let pruning = if pruning.is_empty() { None } else { Some(conjunction(pruning)) };
@@ -140,13 +135,22 @@ impl Scan {
         }))
     }
 
-    /// One partition's batches. Every morsel is given to exactly one of the streams made from a scan.
+    /// One partition's batches. Every morsel is given to exactly one of the streams made from a scan, and so is every range of the key.
     pub fn partition(self: &Arc<Self>) -> impl Stream<Item = Result<RecordBatch, ScanError>> + Send + use<> {
         let coalescer =
             BatchCoalescer::new(self.output.clone(), self.spec.batch_rows).with_biggest_coalesce_batch_size(Some(self.spec.batch_rows / 2));
         self.readers.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader { scan: self.clone(), coalescer, counts: VecDeque::new(), done: false };
+        let reader = Reader { scan: self.clone(), taken: 0..0, coalescer, counts: VecDeque::new(), done: false };
         stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|batch| (batch, reader))) }).fuse()
+    }
+
+    /// Morsels that nobody has taken, to be read by one stream in their order; none when all are taken.
+    fn take(&self) -> Range<usize> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        match &self.spec.ordered {
+            Some(ranges) => ranges.range(next),
+            None => next..self.morsels.len().min(next + 1),
+        }
     }
 
     fn column(&self, index: usize) -> &ColumnDef {
@@ -175,11 +179,13 @@ impl Scan {
 
     /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
     fn prefetch(self: &Arc<Self>, from: usize) -> Result<(), ScanError> {
-        let until = (from + PREFETCH_ROW_GROUPS).min(self.morsels.len());
+        // In order of the key, most row groups are two morsels.
+        let ahead = if self.spec.ordered.is_some() { 2 * PREFETCH_ROW_GROUPS } else { PREFETCH_ROW_GROUPS };
+        let until = (from + ahead).min(self.morsels.len());
         let start = self.prefetched.fetch_max(until, Ordering::Relaxed).max(from);
         for morsel in self.morsels.get(start..until).unwrap_or_default() {
-            let Morsel::RowGroup { segment, row_group, .. } = morsel else { continue };
-            if self.is_pruned(segment, *row_group)? {
+            let Morsel::RowGroup { segment, row_group, part, .. } = morsel else { continue };
+            if !part.is_first() || self.is_pruned(segment, *row_group)? {
                 continue;
             }
             let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
@@ -244,6 +250,21 @@ impl Scan {
         Ok(())
     }
 
+    /// The positions of a part's rows. The key's column is in `columns` then, if it had to be read.
+    async fn positions(
+        &self,
+        segment: &Arc<SegmentMeta>,
+        row_group: usize,
+        part: Part,
+        columns: &mut HashMap<usize, ArrayRef>,
+    ) -> Result<Range<usize>, ScanError> {
+        let Some(ranges) = self.spec.ordered.as_ref().filter(|_| part != Part::All) else {
+            return Ok(0..segment.row_groups[row_group].rows as usize);
+        };
+        self.read_columns(segment, row_group, &[ranges.column()], columns).await?;
+        part.positions(&columns[&ranges.column()])
+    }
+
     /// The rows of a row group that are not deleted; `None` when none is.
     async fn undeleted(&self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64) -> Result<Option<BooleanBuffer>, ScanError> {
         let deleted = &self.deleted;
@@ -261,6 +282,22 @@ impl Scan {
         };
         Ok(clear_positions(rows, &positions))
     }
+}
+
+/// What there is to read, in no order.
+fn all_morsels(spec: &ScanSpec) -> Vec<Morsel> {
+    let mut morsels: Vec<Morsel> = Vec::new();
+    if !spec.own.truncated {
+        morsels.extend(spec.view.segments.iter().flat_map(Morsel::row_groups));
+    }
+    morsels.extend(spec.own.segments.iter().flat_map(Morsel::row_groups));
+    morsels.extend(spec.delta.iter().map(|(first, rows)| Morsel::Rows(rows.clone(), *first)));
+    let mut next_own = OWN_BATCH_ROWS;
+    for batch in &spec.own.batches {
+        morsels.push(Morsel::Rows(batch.clone(), RowId(next_own)));
+        next_own += batch.num_rows() as u64;
+    }
+    morsels
 }
 
 /// The ids of `rows` rows from `first` on, as a column.
@@ -281,6 +318,8 @@ fn clear_positions(rows: usize, positions: &[usize]) -> Option<BooleanBuffer> {
 /// One partition's state between batches.
 struct Reader {
     scan: Arc<Scan>,
+    /// Morsels that it has taken and not begun to read.
+    taken: Range<usize>,
     coalescer: BatchCoalescer,
     /// Batches without columns (`count(*)`), which a coalescer cannot hold.
     counts: VecDeque<RecordBatch>,
@@ -303,16 +342,19 @@ impl Reader {
                 return Ok(None);
             }
             let limit_reached = self.scan.spec.limit.is_some_and(|limit| self.scan.rows_given.load(Ordering::Relaxed) >= limit);
-            let index = self.scan.next.fetch_add(1, Ordering::Relaxed);
-            let Some(morsel) = self.scan.morsels.get(index).filter(|_| !limit_reached).cloned() else {
+            if self.taken.is_empty() {
+                self.taken = self.scan.take();
+            }
+            let Some(index) = self.taken.next().filter(|_| !limit_reached) else {
                 self.done = true;
                 self.coalescer.finish_buffered_batch()?;
                 continue;
             };
             self.scan.clone().prefetch(index + 1)?;
+            let morsel = self.scan.morsels[index].clone();
             match morsel {
-                Morsel::RowGroup { segment, row_group, first_row } => {
-                    self.row_group(&segment, row_group, first_row).await?;
+                Morsel::RowGroup { segment, row_group, first_row, part } => {
+                    self.row_group(&segment, row_group, first_row, part).await?;
                 }
                 Morsel::Rows(rows, first) => {
                     let deleted = deleted_positions(&self.scan.deleted, first, rows.num_rows() as u64);
@@ -335,27 +377,29 @@ impl Reader {
         Some(batch.slice(0, rows))
     }
 
-    async fn row_group(&mut self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64) -> Result<(), ScanError> {
+    async fn row_group(&mut self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64, part: Part) -> Result<(), ScanError> {
         let scan = self.scan.clone();
         if scan.is_pruned(segment, row_group)? {
-            ScanCounters::add(&scan.counters.row_groups_pruned, 1);
+            ScanCounters::add(&scan.counters.row_groups_pruned, usize::from(part.is_first()));
             return Ok(());
         }
         let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
-        if let Some(positions) = scan.find_by_index(segment, row_group, &mut columns).await? {
-            return self.found(segment, row_group, first_row, positions, columns).await;
+        let wanted = scan.positions(segment, row_group, part, &mut columns).await?;
+        if let Some(mut positions) = scan.find_by_index(segment, row_group, &mut columns).await? {
+            positions.retain(|position| wanted.contains(&(*position as usize)));
+            return self.found(segment, row_group, first_row, part, positions, columns).await;
         }
-        let rows = segment.row_groups[row_group].rows as usize;
+        let (rows, looked_at) = (segment.row_groups[row_group].rows as usize, wanted.len());
         let undeleted = scan.undeleted(segment, row_group, first_row).await?;
         scan.read_columns(segment, row_group, &scan.filter_columns, &mut columns).await?;
-        let slices = self.select_slices(rows, undeleted, &columns)?;
+        let slices = self.select_slices(wanted, undeleted, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
-        ScanCounters::add(&scan.counters.rows_scanned, rows);
-        ScanCounters::add(&scan.counters.rows_filtered, rows - left);
-        scan.counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), rows, rows);
+        ScanCounters::add(&scan.counters.rows_scanned, looked_at);
+        ScanCounters::add(&scan.counters.rows_filtered, looked_at - left);
+        scan.counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), looked_at, rows);
         scan.read_row_groups.fetch_add(1, Ordering::Relaxed);
         if left == 0 {
-            ScanCounters::add(&scan.counters.row_groups_filtered, 1);
+            ScanCounters::add(&scan.counters.row_groups_filtered, usize::from(part.is_first()));
             return Ok(());
         }
         scan.survived_row_groups.fetch_add(1, Ordering::Relaxed);
@@ -377,11 +421,11 @@ impl Reader {
     /// Evaluates the predicates slice by slice, so that intermediate results stay in the cache of the core.
     fn select_slices(
         &self,
-        rows: usize,
+        rows: Range<usize>,
         undeleted: Option<BooleanBuffer>,
         columns: &HashMap<usize, ArrayRef>,
     ) -> Result<Vec<Slice>, ScanError> {
-        let step = self.scan.spec.batch_rows;
+        let (step, end) = (self.scan.spec.batch_rows, rows.end);
         let predicates = self.scan.spec.predicates.iter().zip(&self.scan.tallies);
         let verdicts: Vec<Option<Verdicts>> = predicates
             .map(|(predicate, tally)| {
@@ -389,9 +433,9 @@ impl Reader {
                 tally.verdicts(predicate, |c| columns.get(&c).cloned())
             })
             .collect();
-        let mut slices = Vec::with_capacity(rows.div_ceil(step));
-        for offset in (0..rows).step_by(step) {
-            let length = step.min(rows - offset);
+        let mut slices = Vec::with_capacity(rows.len().div_ceil(step));
+        for offset in rows.step_by(step) {
+            let length = step.min(end - offset);
             let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
             let Scan { spec, tallies, counters, .. } = self.scan.as_ref();
             let mask = select(tallies, &verdicts, length, start, spec, counters, |c| columns[&c].slice(offset, length))?;
@@ -406,7 +450,7 @@ impl Reader {
         if self.scan.row_ids {
             columns.insert(self.scan.spec.table.columns.len(), consecutive_ids(first, rows.num_rows()));
         }
-        let slices = self.select_slices(rows.num_rows(), mask, &columns)?;
+        let slices = self.select_slices(0..rows.num_rows(), mask, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
         let counters = &self.scan.counters;
         ScanCounters::add(&counters.rows_scanned, rows.num_rows());

@@ -4,7 +4,7 @@ use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion_common::DataFusionError;
-use quire_types::{ColumnDef, PageError, SegmentMeta};
+use quire_types::{ColumnDef, ColumnId, PageError, SegmentMeta};
 
 use crate::Order;
 
@@ -77,6 +77,11 @@ pub trait ColumnSource: Send + Sync + 'static {
         _column: &ColumnDef,
         _values: &ArrayRef,
     ) -> Result<Option<Order>, ScanError> {
+        Ok(None)
+    }
+
+    /// The column that the rows of each of a segment's row groups ascend by, NULLs last; `None` when nobody says.
+    fn sorted_by(&self, _segment: &SegmentMeta) -> Result<Option<ColumnId>, ScanError> {
         Ok(None)
     }
 }

@@ -8,6 +8,8 @@ use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
 use quire_types::{RowId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
+use crate::KeyRanges;
+
 /// Rows that the session's own transaction has written and not committed.
 #[derive(Clone, Debug, Default)]
 pub struct OwnRows {
@@ -54,6 +56,9 @@ pub struct ScanSpec {
     pub limit: Option<usize>,
     /// Whether costly conditions on a number are answered from tables, or once for a run of equal numbers. Answers are the same.
     pub tabulated: bool,
+    /// The ranges of this scan's key, when each stream is to give its rows in ascending order of it, and no two streams rows with the
+    /// same.
+    pub ordered: Option<Arc<KeyRanges>>,
 }
 
 /// One conjunct, evaluated on the columns it names and no others.

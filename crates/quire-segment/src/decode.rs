@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use quire_types::{ColumnId, SegmentMeta, SqlType};
 
@@ -19,6 +19,7 @@ use crate::{SegmentError, interval};
 #[derive(Clone, Debug)]
 pub struct Footer {
     reader: ArrowReaderMetadata,
+    sorted_by: Vec<ColumnId>,
 }
 
 impl Footer {
@@ -33,10 +34,27 @@ impl Footer {
             let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new().with_skip_arrow_metadata(true))?;
             let fields: Vec<Field> = plain.schema().fields().iter().map(|f| in_memory(f)).collect();
             let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
-            Ok(Footer { reader: ArrowReaderMetadata::try_new(metadata, options)? })
+            let sorted_by = sorted_by(&metadata, segment);
+            Ok(Footer { reader: ArrowReaderMetadata::try_new(metadata, options)?, sorted_by })
         };
         guarded("footer", parse)
     }
+
+    /// The columns that the rows of each row group ascend by, NULLs last, the first one first. None where the file does not say: segments
+    /// were written before files did.
+    pub fn sorted_by(&self) -> &[ColumnId] {
+        &self.sorted_by
+    }
+}
+
+fn sorted_by(metadata: &ParquetMetaData, segment: &SegmentMeta) -> Vec<ColumnId> {
+    let sorting = |group: &RowGroupMetaData| group.sorting_columns().cloned().unwrap_or_default();
+    let first = metadata.row_groups().first().map(sorting).unwrap_or_default();
+    if metadata.row_groups().iter().any(|group| sorting(group) != first) {
+        return vec![];
+    }
+    let ascending = first.iter().take_while(|column| !column.descending && !column.nulls_first);
+    ascending.map_while(|column| Some(segment.columns.get(usize::try_from(column.column_idx).ok()?)?.column)).collect()
 }
 
 /// Text and bytes are decoded as views; nothing else differs from the file.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::Compression;
+use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use quire_types::{
@@ -15,6 +16,7 @@ use quire_types::{
 
 use crate::bounds::bounds;
 use crate::sketch::{distinct_estimate, sketch};
+use crate::sort::sorted_by;
 use crate::{SegmentError, interval};
 
 /// A dictionary pays below this share of distinct values: it makes pages smaller and lets predicates look at few values.
@@ -38,7 +40,7 @@ pub struct EncodedSegment {
     pub meta: SegmentMeta,
 }
 
-/// Encodes rows, which have the table's schema and are sorted by its clustering key.
+/// Encodes rows, which have the table's schema and are sorted by its clustering key. The file says by how much of the key they really are.
 pub fn encode(table: &TableDef, rows: &RecordBatch, id: SegmentId, options: EncodeOptions) -> Result<EncodedSegment, SegmentError> {
     let columns = file_columns(table, options);
     if columns.len() != rows.num_columns() {
@@ -47,7 +49,8 @@ pub fn encode(table: &TableDef, rows: &RecordBatch, id: SegmentId, options: Enco
     let sketches: Vec<Bytes> =
         rows.columns().iter().zip(&columns).map(|(a, c)| if c.id == ROW_ID_COLUMN { Bytes::new() } else { sketch(a) }).collect();
     let schema = Arc::new(Schema::new(columns.iter().map(FileColumn::field).collect::<Vec<_>>()));
-    let properties = properties(&columns, &sketches, rows.num_rows());
+    let sorting = sorting_columns(sorted_by(table, rows)?);
+    let properties = properties(&columns, &sketches, rows.num_rows(), sorting);
     let writer_options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut out = Vec::with_capacity(rows.get_array_memory_size() / 3);
     let mut writer = ArrowWriter::try_new_with_options(&mut out, schema.clone(), writer_options)?;
@@ -122,7 +125,13 @@ fn to_file(array: &ArrayRef) -> Result<ArrayRef, SegmentError> {
     }
 }
 
-fn properties(columns: &[FileColumn], sketches: &[Bytes], rows: usize) -> WriterProperties {
+/// Ascending, NULLs last, as rows are sorted here; `None` for rows in no order.
+fn sorting_columns(positions: Vec<usize>) -> Option<Vec<SortingColumn>> {
+    let column = |position: usize| SortingColumn { column_idx: position as i32, descending: false, nulls_first: false };
+    (!positions.is_empty()).then(|| positions.into_iter().map(column).collect())
+}
+
+fn properties(columns: &[FileColumn], sketches: &[Bytes], rows: usize, sorting: Option<Vec<SortingColumn>>) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("quire ", env!("CARGO_PKG_VERSION")).to_string())
@@ -132,6 +141,7 @@ fn properties(columns: &[FileColumn], sketches: &[Bytes], rows: usize) -> Writer
         .set_write_batch_size(DATA_PAGE_ROWS)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
+        .set_sorting_columns(sorting)
         .set_dictionary_enabled(false);
     for (column, sketch) in columns.iter().zip(sketches) {
         let distinct = distinct_estimate(std::iter::once(sketch.as_ref()).filter(|s| !s.is_empty()));

@@ -1,4 +1,4 @@
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use quire_types::TableDef;
@@ -9,9 +9,8 @@ use crate::SegmentError;
 ///
 /// Nothing is copied when they were: bulk loads mostly come sorted.
 pub fn sort_by_clustering(table: &TableDef, rows: RecordBatch) -> Result<(RecordBatch, bool), SegmentError> {
-    let position = |id| table.columns.iter().position(|c| c.id == id);
-    let columns: Vec<_> = table.clustering.iter().filter_map(|id| position(*id)).map(|i| rows.column(i).clone()).collect();
-    if columns.is_empty() || rows.num_rows() < 2 || is_sorted(&columns)? {
+    let columns: Vec<_> = clustering(table).into_iter().map(|i| rows.column(i).clone()).collect();
+    if sorted_prefix(&columns)? == columns.len() {
         return Ok((rows, true));
     }
     let options = Some(SortOptions { descending: false, nulls_first: false });
@@ -20,24 +19,41 @@ pub fn sort_by_clustering(table: &TableDef, rows: RecordBatch) -> Result<(Record
     Ok((take_record_batch(&rows, &order)?, false))
 }
 
-/// Compares neighbours column by column with vectorized kernels.
-fn is_sorted(columns: &[arrow::array::ArrayRef]) -> Result<bool, SegmentError> {
-    let rows = columns[0].len();
+/// Positions of the first columns of the clustering key, of which the rows ascend by each within equals of those before it, NULLs last.
+pub(crate) fn sorted_by(table: &TableDef, rows: &RecordBatch) -> Result<Vec<usize>, SegmentError> {
+    let mut positions = clustering(table);
+    let columns: Vec<_> = positions.iter().map(|&i| rows.column(i).clone()).collect();
+    positions.truncate(sorted_prefix(&columns)?);
+    Ok(positions)
+}
+
+/// Positions of the clustering key's columns.
+fn clustering(table: &TableDef) -> Vec<usize> {
+    table.clustering.iter().filter_map(|id| table.columns.iter().position(|c| c.id == *id)).collect()
+}
+
+/// By how many of the first columns the rows are sorted. Compares neighbours column by column with vectorized kernels; a column with
+/// NULLs is taken for one that is not sorted.
+fn sorted_prefix(columns: &[ArrayRef]) -> Result<usize, SegmentError> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    if rows < 2 {
+        return Ok(columns.len());
+    }
     // Neighbours that are equal in all columns so far; the next column decides only for them.
     let mut tied = BooleanArray::from(vec![true; rows - 1]);
-    for column in columns {
+    for (sorted, column) in columns.iter().enumerate() {
         if column.null_count() > 0 {
-            return Ok(false);
+            return Ok(sorted);
         }
         let (before, after) = (column.slice(0, rows - 1), column.slice(1, rows - 1));
         let descends = arrow::compute::and(&tied, &cmp::gt(&before, &after)?)?;
         if descends.true_count() > 0 {
-            return Ok(false);
+            return Ok(sorted);
         }
         tied = arrow::compute::and(&tied, &cmp::eq(&before, &after)?)?;
         if tied.true_count() == 0 {
-            return Ok(true);
+            return Ok(columns.len());
         }
     }
-    Ok(true)
+    Ok(columns.len())
 }

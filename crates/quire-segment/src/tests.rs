@@ -178,6 +178,40 @@ fn sorted_rows_are_recognized_and_others_are_sorted() {
 }
 
 #[test]
+fn the_footer_says_by_what_rows_are_sorted() {
+    let table = TableDef { clustering: vec![ColumnId(11), ColumnId(10)], ..table(&[SqlType::Int4, SqlType::Int8]) };
+    let check = |table: &TableDef, first: Vec<Option<i32>>, second: Vec<Option<i64>>, sorted_by: &[u32]| {
+        let rows = rows(table, vec![Arc::new(Int32Array::from(first)), Arc::new(Int64Array::from(second))]);
+        let segment = encode(table, &rows, SegmentId(1), EncodeOptions::default()).unwrap();
+        let expected: Vec<_> = sorted_by.iter().copied().map(ColumnId).collect();
+        assert_eq!(Footer::parse(&segment.meta).unwrap().sorted_by(), expected);
+    };
+    check(&table, vec![Some(1), Some(2), Some(2)], vec![Some(5), Some(5), Some(6)], &[11, 10]);
+    check(&table, vec![Some(9), Some(1), Some(0)], vec![Some(5), Some(6), Some(7)], &[11, 10]);
+    check(&table, vec![Some(2), Some(1), Some(2)], vec![Some(5), Some(5), Some(6)], &[11]);
+    check(&table, vec![Some(1), None, Some(2)], vec![Some(5), Some(5), Some(6)], &[11]);
+    check(&table, vec![Some(1), Some(2), Some(3)], vec![Some(7), Some(5), Some(6)], &[]);
+    check(&table, vec![Some(1), Some(2), Some(3)], vec![Some(5), Some(6), None], &[]);
+    check(&table, vec![Some(1)], vec![Some(7)], &[11, 10]);
+    let none = TableDef { clustering: vec![], ..table.clone() };
+    check(&none, vec![Some(1), Some(2)], vec![Some(5), Some(6)], &[]);
+    // A merge of segments from before a column was added.
+    let narrow = TableDef { clustering: vec![ColumnId(30), ColumnId(10)], ..table };
+    check(&narrow, vec![Some(1), Some(2)], vec![Some(6), Some(5)], &[10]);
+}
+
+#[test]
+fn every_row_group_says_so() {
+    let table = table(&[SqlType::Int4, SqlType::Text]);
+    let wide = "x".repeat(1 << 20);
+    let texts = StringViewArray::from_iter_values((0..20).map(|_| wide.as_str()));
+    let rows = rows(&table, vec![Arc::new(Int32Array::from_iter_values(0..20)), Arc::new(texts)]);
+    let segment = encode(&table, &rows, SegmentId(1), EncodeOptions::default()).unwrap();
+    assert!(segment.meta.row_groups.len() > 1);
+    assert_eq!(Footer::parse(&segment.meta).unwrap().sorted_by(), [ColumnId(10)]);
+}
+
+#[test]
 fn garbage_is_an_error_and_never_a_panic() {
     let table = table(&[SqlType::Int8, SqlType::Text]);
     let batch = rows(

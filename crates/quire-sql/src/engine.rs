@@ -17,7 +17,7 @@ use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions::Own;
 use crate::operators::PgOperators;
-use crate::scan_exec::same_scan;
+use crate::scan_exec::{same_scan, scan_in_order};
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
 use crate::table::Manifests;
@@ -144,7 +144,7 @@ fn template(
         .with_runtime_env(runtime.clone())
         .with_default_features()
         .with_optimizer_rules(quire_optimizer::optimizer_rules(Optimizer::new().rules, Arc::new(Manifests)))
-        .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan)))
+        .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan), Arc::new(scan_in_order)))
         .with_catalog_list(Arc::new(Databases(database.clone())));
     // Ours are asked first.
     state.expr_planners().get_or_insert_default().insert(0, Arc::new(PgOperators::default()));

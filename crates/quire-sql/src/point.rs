@@ -101,6 +101,7 @@ impl QuireTable {
             batch_rows: state.config().batch_size(),
             limit: None,
             tabulated: tabulated(state),
+            ordered: None,
         };
         let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own, || None);
         let expected = Expected { table: Arc::new(table), selectivity: 1.0 };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
@@ -10,8 +11,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::split_conjunction;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
@@ -20,7 +22,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::{Stream, TryStreamExt, stream};
 use parking_lot::Mutex;
-use quire_scan::{ColumnSource, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
+use quire_scan::{ColumnSource, KeyRanges, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
 use quire_types::TableView;
 
 /// What plans call it.
@@ -51,8 +53,14 @@ impl ScanExec {
         expected: Expected,
     ) -> Result<ScanExec> {
         let schema = spec.output_schema()?;
+        let mut equivalences = EquivalenceProperties::new(schema.clone());
+        if let Some(column) = order_of(&spec) {
+            let ascending = SortOptions { descending: false, nulls_first: false };
+            let key = Arc::new(Column::new(schema.field(column).name(), column));
+            equivalences.add_ordering([PhysicalSortExpr::new(key, ascending)]);
+        }
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            equivalences,
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
@@ -72,14 +80,25 @@ impl ScanExec {
 
     /// The same scan with more filters.
     fn with_filters(&self, more: Vec<Arc<dyn PhysicalExpr>>) -> Result<ScanExec> {
-        let filters = self.filters.iter().cloned().chain(more).collect();
-        ScanExec::try_new(
-            self.spec.clone(),
-            filters,
-            self.source.clone(),
-            self.properties.partitioning.partition_count(),
-            self.expected.clone(),
-        )
+        self.with(self.spec.clone(), self.filters.iter().cloned().chain(more).collect())
+    }
+
+    /// The same scan ascending by an output column in each partition, all rows with one value of it in one of them. `None` where that
+    /// cannot be had, or where partitions would have too little to share.
+    fn in_order(&self, column: usize) -> Result<Option<ScanExec>> {
+        let key = KeyRanges::column_of(&self.spec.table);
+        if key.is_none() || self.spec.projection.get(column).copied() != key {
+            return Ok(None);
+        }
+        let ranges = KeyRanges::of(&self.spec, self.source.as_ref()).map_err(external)?;
+        let Some(ranges) = ranges.filter(KeyRanges::are_many) else { return Ok(None) };
+        let spec = ScanSpec { ordered: Some(Arc::new(ranges)), ..self.spec.clone() };
+        self.with(spec, self.filters.clone()).map(Some)
+    }
+
+    fn with(&self, spec: ScanSpec, filters: Vec<Arc<dyn PhysicalExpr>>) -> Result<ScanExec> {
+        let partitions = self.properties.partitioning.partition_count();
+        ScanExec::try_new(spec, filters, self.source.clone(), partitions, self.expected.clone())
     }
 
     fn scan(&self) -> Result<Arc<Scan>> {
@@ -93,6 +112,18 @@ impl ScanExec {
         *running = Some(scan.clone());
         Ok(scan)
     }
+}
+
+/// The output column that rows are in the order of.
+fn order_of(spec: &ScanSpec) -> Option<usize> {
+    let key = spec.ordered.as_ref()?.column();
+    spec.projection.iter().position(|&index| index == key)
+}
+
+/// A scan in the order of an output column, for the rule that groups in order.
+pub(crate) fn scan_in_order(plan: &dyn ExecutionPlan, column: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(scan) = plan.downcast_ref::<ScanExec>() else { return Ok(None) };
+    Ok(scan.in_order(column)?.map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>))
 }
 
 /// Whether both are scans that give the same rows in the same partitions.
@@ -109,6 +140,7 @@ pub(crate) fn same_scan(a: &dyn ExecutionPlan, b: &dyn ExecutionPlan) -> bool {
         && same_own(&of_a.own, &of_b.own)
         && of_a.projection == of_b.projection
         && of_a.limit == of_b.limit
+        && of_a.ordered.is_some() == of_b.ordered.is_some()
         && of_a.batch_rows == of_b.batch_rows
         && a.filters == b.filters
         && a.properties.partitioning.partition_count() == b.properties.partitioning.partition_count()
@@ -182,6 +214,9 @@ impl DisplayAs for ScanExec {
         if !indexes.is_empty() {
             write!(f, ", index=[{}]", indexes.join(", "))?;
         }
+        if let Some(column) = order_of(&self.spec) {
+            write!(f, ", ordered_by=[{}]", columns[column])?;
+        }
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;
         }
@@ -252,12 +287,12 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        let mut spec = self.spec.clone();
-        spec.limit = limit;
-        let partitions = self.properties.partitioning.partition_count();
-        ScanExec::try_new(spec, self.filters.clone(), self.source.clone(), partitions, self.expected.clone())
-            .ok()
-            .map(|exec| Arc::new(exec) as _)
+        // The limit is one for all partitions and takes what comes first, which in order need not be the first rows.
+        if self.spec.ordered.is_some() {
+            return None;
+        }
+        let spec = ScanSpec { limit, ..self.spec.clone() };
+        self.with(spec, self.filters.clone()).ok().map(|exec| Arc::new(exec) as _)
     }
 
     fn fetch(&self) -> Option<usize> {

@@ -65,6 +65,7 @@ const PARAMETERS: &[Parameter] = &[
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
     p("quire.narrow_decimals", "on", false, Kind::Bool),
+    p("quire.ordered_grouping", "on", false, Kind::Bool),
     p("quire.semi_join_pushdown", "on", false, Kind::Bool),
     p("quire.shared_subplans", "on", false, Kind::Bool),
     p("quire.tabulated_conditions", "on", false, Kind::Bool),
@@ -356,6 +357,7 @@ impl Settings {
         options.shared_subplans = on("quire.shared_subplans");
         options.narrow_decimals = on("quire.narrow_decimals");
         options.tabulated_conditions = on("quire.tabulated_conditions");
+        options.ordered_grouping = on("quire.ordered_grouping");
         options
     }
 

@@ -232,4 +232,8 @@ impl ColumnSource for PageColumns {
         drop(known);
         self.page_order(segment, row_group, column.id, values).map(Some)
     }
+
+    fn sorted_by(&self, segment: &SegmentMeta) -> Result<Option<ColumnId>, ScanError> {
+        Ok(self.footer(segment)?.sorted_by().first().copied())
+    }
 }

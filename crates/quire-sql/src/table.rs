@@ -149,6 +149,7 @@ impl TableProvider for QuireTable {
             batch_rows: state.config().batch_size(),
             limit,
             tabulated: tabulated(state),
+            ordered: None,
         };
         Ok(Arc::new(ScanExec::try_new(spec, filters, self.source.clone(), state.config().target_partitions(), expected)?))
     }

@@ -152,13 +152,17 @@ fn same_counted(a: &dyn ExecutionPlan, b: &dyn ExecutionPlan) -> bool {
     Arc::ptr_eq(&a.table.read, &b.table.read) && a.projection == b.projection
 }
 
+fn in_no_order(_: &dyn ExecutionPlan, _: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    Ok(None)
+}
+
 fn context(table: &Counted, shared_subplans: bool) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(PARTITIONS);
     config.options_mut().extensions.insert(OptimizerOptions { shared_subplans, ..OptimizerOptions::default() });
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
-        .with_physical_optimizer_rules(physical_rules(Arc::new(same_counted)))
+        .with_physical_optimizer_rules(physical_rules(Arc::new(same_counted), Arc::new(in_no_order)))
         .build();
     let context = SessionContext::new_with_state(state);
     context.register_table("t", Arc::new(table.clone())).unwrap();

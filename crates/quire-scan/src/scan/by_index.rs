@@ -12,7 +12,7 @@ use datafusion_physical_expr_common::physical_expr::{snapshot_generation, snapsh
 use quire_types::{RowId, SegmentMeta};
 
 use super::{Reader, Scan, Slice};
-use crate::morsel::{implicit_first, may_have_deletes};
+use crate::morsel::{Part, implicit_first, may_have_deletes};
 use crate::packed::unpack;
 use crate::seek::Seek;
 use crate::{ScanCounters, ScanError};
@@ -113,12 +113,13 @@ impl Scan {
 }
 
 impl Reader {
-    /// Gives those of the rows at some positions that satisfy every predicate.
+    /// Gives those of the rows at some positions of a part that satisfy every predicate.
     pub(super) async fn found(
         &mut self,
         segment: &Arc<SegmentMeta>,
         row_group: usize,
         first_row: u64,
+        part: Part,
         positions: Vec<u32>,
         mut columns: HashMap<usize, ArrayRef>,
     ) -> Result<(), ScanError> {
@@ -135,7 +136,7 @@ impl Reader {
             for &index in &scan.filter_columns {
                 taken.insert(index, take(&columns[&index], &positions, None)?);
             }
-            slices = self.select_slices(positions.len(), None, &taken)?;
+            slices = self.select_slices(0..positions.len(), None, &taken)?;
         }
         let left: usize = slices.iter().map(Slice::survivors).sum();
         ScanCounters::add(&scan.counters.rows_by_index, found);
@@ -145,7 +146,7 @@ impl Reader {
         scan.counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), found, rows);
         scan.read_row_groups.fetch_add(1, Ordering::Relaxed);
         if left == 0 {
-            ScanCounters::add(&scan.counters.row_groups_filtered, 1);
+            ScanCounters::add(&scan.counters.row_groups_filtered, usize::from(part.is_first()));
             return Ok(());
         }
         scan.survived_row_groups.fetch_add(1, Ordering::Relaxed);

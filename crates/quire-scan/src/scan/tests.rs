@@ -212,6 +212,7 @@ impl Rows {
             batch_rows: 64,
             limit: None,
             tabulated,
+            ordered: None,
         };
         let counters = Arc::new(ScanCounters::default());
         let scan = Scan::new(spec, filters, Arc::new(source), counters.clone()).unwrap();
