@@ -153,6 +153,7 @@ impl Segments {
             projection: vec![0, 1, 2],
             batch_rows: 16,
             limit: None,
+            tabulated: true,
             ordered: None,
         }
     }
