@@ -27,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) first: RowId,
     /// The rows, in the schema of the definition that they are held for.
     pub(crate) rows: RecordBatch,
+    /// What they take in memory.
+    bytes: usize,
     /// The first row id of each delta batch in it.
     starts: Vec<u64>,
     /// By positions of the key's columns: (hash of the key, position), ascending.
@@ -35,7 +37,7 @@ pub(crate) struct Run {
 
 impl Run {
     fn new(first: RowId, rows: RecordBatch, starts: Vec<u64>) -> Run {
-        Run { first, rows, starts, indexes: Mutex::default() }
+        Run { first, bytes: rows.get_array_memory_size(), rows, starts, indexes: Mutex::default() }
     }
 
     fn end(&self) -> u64 {
@@ -172,7 +174,7 @@ impl DeltaRuns {
 
 impl TableRuns {
     fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.rows.get_array_memory_size()).sum()
+        self.runs.iter().map(|run| run.bytes).sum()
     }
 
     fn holds(&self, first: RowId) -> bool {

@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use parking_lot::Mutex;
 use quire_proto::encode_entry;
-use quire_types::{Change, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, TxnId, View};
+use quire_types::{Change, DeltaMeta, LogEntry, Lsn, NodeId, Outcome, RowId, TableId, Term, TxnId, View};
 
 use crate::persist::delta_key;
 use crate::raft::{Group, Proposal, Raft};
@@ -167,6 +167,19 @@ impl Replica {
     /// A delta batch's encoded rows; `None` when it is not (or no longer) kept.
     pub(crate) fn delta(&self, table: TableId, first: RowId) -> Result<Option<Bytes>, StoreFailure> {
         self.store.get(Family::Delta, &delta_key(table, first))
+    }
+
+    /// The encoded rows of consecutive delta batches; `None` when one is not (or no longer) kept.
+    pub(crate) fn deltas(&self, table: TableId, deltas: &[DeltaMeta]) -> Result<Option<Vec<Bytes>>, StoreFailure> {
+        let (Some(first), Some(last)) = (deltas.first(), deltas.last()) else { return Ok(Some(vec![])) };
+        // One walk: their keys lie side by side.
+        let (start, end) = (delta_key(table, first.first), delta_key(table, RowId(last.first.0 + 1)));
+        let mut pairs = self.store.scan(Family::Delta, &start, Some(end.as_slice()), usize::MAX)?.into_iter();
+        let rows_of = |delta: &DeltaMeta| {
+            let wanted = delta_key(table, delta.first);
+            pairs.find(|(key, _)| *key == wanted).map(|(_, rows)| rows)
+        };
+        Ok(deltas.iter().map(rows_of).collect())
     }
 
     /// Whether this node leads, as far as it knows.

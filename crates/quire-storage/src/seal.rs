@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quire_kit::clock::{self, Instant};
 use quire_kit::{Backoff, Shutdown, random, task};
 use quire_objects::Objects;
@@ -245,10 +246,8 @@ impl Sealer {
     async fn encode(&self, def: &Arc<TableDef>, chosen: Vec<DeltaMeta>, deleted: RowSet, term: Term) -> Result<rows::Encoded, SealError> {
         let (replica, def) = (self.replica.clone(), def.clone());
         task::blocking(move || {
-            let batches = chosen
-                .into_iter()
-                .map(|delta| Ok((delta, replica.delta(def.id, delta.first)?.ok_or(SealError::Gone(def.id))?)))
-                .collect::<Result<Vec<_>, SealError>>()?;
+            let encoded = replica.deltas(def.id, &chosen)?.ok_or(SealError::Gone(def.id))?;
+            let batches: Vec<(DeltaMeta, Bytes)> = chosen.into_iter().zip(encoded).collect();
             rows::encode(&def, &batches, &deleted, term, random::u64)
         })
         .await

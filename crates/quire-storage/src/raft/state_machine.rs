@@ -154,7 +154,7 @@ impl StateMachine {
 
 /// Without the values that a later write of the batch replaces: the log's position, and a table's last writes, are in every entry's.
 fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(writes.len());
     let is_last: Vec<bool> = writes.iter().rev().map(|write| write.put_key().is_none_or(|key| seen.insert(key))).collect();
     drop(seen);
     writes.into_iter().zip(is_last.into_iter().rev()).filter(|(_, is_last)| *is_last).map(|(write, _)| write).collect()

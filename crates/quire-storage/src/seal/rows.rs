@@ -32,45 +32,45 @@ pub(crate) fn encode(
 ) -> Result<Encoded, SealError> {
     let failed = |reason: String| SealError::Encode { table: def.id, reason };
     let schema = rewrite::with_row_ids(&def.arrow_schema());
-    let (mut decoded, mut dropped) = (Vec::new(), RowSet::default());
     let decoder = RowDecoder::default();
-    for (delta, bytes) in batches {
-        decode(&decoder, def, &schema, delta, bytes, deleted, &mut dropped, &mut decoded)?;
+    let decoded = batches.iter().map(|(delta, bytes)| decode(&decoder, def, delta, bytes).map(|rows| (*delta, rows)));
+    let decoded = decoded.collect::<Result<Vec<_>, SealError>>()?;
+    let (mut rows, mut dropped) = (Vec::new(), RowSet::default());
+    // Most batches are a row or two, and nearly all have the same columns: those are put together first.
+    for alike in decoded.chunk_by(|(_, a), (_, b)| Arc::ptr_eq(a.schema_ref(), b.schema_ref())) {
+        let together = with_row_ids(def, &schema, alike)?;
+        rows.push(rewrite::without_deleted(together, deleted, &mut dropped).map_err(|e| failed(e.to_string()))?);
     }
-    let rows = concat_batches(&schema, &decoded).map_err(|e| failed(e.to_string()))?;
     drop(decoded);
+    let rows = concat_batches(&schema, &rows).map_err(|e| failed(e.to_string()))?;
     let segments = rewrite::encode(def, rows, term, segment_id).map_err(|e| failed(e.to_string()))?;
     Ok(Encoded { segments, dropped })
 }
 
-/// Appends the rows of one delta batch that are not deleted to `out`, with the table's present columns and their ids.
-#[allow(clippy::too_many_arguments)]
-fn decode(
-    decoder: &RowDecoder,
-    def: &TableDef,
-    schema: &SchemaRef,
-    delta: &DeltaMeta,
-    bytes: &Bytes,
-    deleted: &RowSet,
-    dropped: &mut RowSet,
-    out: &mut Vec<RecordBatch>,
-) -> Result<(), SealError> {
+fn decode(decoder: &RowDecoder, def: &TableDef, delta: &DeltaMeta, bytes: &Bytes) -> Result<RecordBatch, SealError> {
     let failed = |reason: String| SealError::Decode { table: def.id, first: delta.first, reason };
     let batch = decoder.decode(bytes).map_err(|e| failed(e.to_string()))?;
-    let order = columns(def, &batch.schema()).ok_or(SealError::Columns { table: def.id, first: delta.first, version: delta.version })?;
+    match batch.num_rows() as u64 {
+        rows if rows == delta.rows => Ok(batch),
+        rows => Err(failed(format!("{} rows announced, {rows} there", delta.rows))),
+    }
+}
+
+/// The rows of delta batches that have the same columns, with the table's present columns and their ids.
+fn with_row_ids(def: &TableDef, schema: &SchemaRef, alike: &[(DeltaMeta, RecordBatch)]) -> Result<RecordBatch, SealError> {
+    let Some((delta, first)) = alike.first() else { return Ok(RecordBatch::new_empty(schema.clone())) };
+    let failed = |reason: String| SealError::Decode { table: def.id, first: delta.first, reason };
+    let order = columns(def, first.schema_ref());
+    let order = order.ok_or(SealError::Columns { table: def.id, first: delta.first, version: delta.version })?;
+    let rows = concat_batches(first.schema_ref(), alike.iter().map(|(_, rows)| rows)).map_err(|e| failed(e.to_string()))?;
     let column = |(at, def): (&Option<usize>, &ColumnDef)| match at {
-        Some(at) => Ok(batch.column(*at).clone()),
-        None => quire_segment::missing_values(def, batch.num_rows()).map_err(|e| failed(e.to_string())),
+        Some(at) => Ok(rows.column(*at).clone()),
+        None => quire_segment::missing_values(def, rows.num_rows()).map_err(|e| failed(e.to_string())),
     };
     let mut arrays: Vec<ArrayRef> = order.iter().zip(&def.columns).map(column).collect::<Result<_, _>>()?;
-    let (first, rows) = (delta.first.0, batch.num_rows() as u64);
-    if rows != delta.rows {
-        return Err(failed(format!("{} rows announced, {rows} there", delta.rows)));
-    }
-    arrays.push(Arc::new(Int64Array::from_iter_values((first..first + rows).map(|id| id as i64))));
-    let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?;
-    out.push(rewrite::without_deleted(batch, deleted, dropped).map_err(|e| failed(e.to_string()))?);
-    Ok(())
+    let ids = alike.iter().flat_map(|(delta, _)| delta.first.0..delta.first.0 + delta.rows);
+    arrays.push(Arc::new(Int64Array::from_iter_values(ids.map(|id| id as i64))));
+    RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))
 }
 
 /// For each column of the table its position in a batch of this schema, when the batch has it; `None` when a type differs, or nothing
