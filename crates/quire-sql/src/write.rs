@@ -80,7 +80,7 @@ pub(crate) struct TableWriter {
     /// Whether keys are checked at the end, when all of `gone` is known. (index of the key, its values, sorted, segments before them)
     deferred: Option<Vec<(usize, RecordBatch, bool, usize)>>,
     /// By unique key: the new rows' keys, when it is checked at the end of the transaction.
-    waiting: Vec<Option<Vec<RecordBatch>>>,
+    unchecked: Vec<Option<Vec<RecordBatch>>>,
 }
 
 /// What a statement has written.
@@ -105,7 +105,7 @@ impl TableWriter {
     pub(crate) fn new(target: Arc<WriteTarget>, write: PendingWrite) -> Result<TableWriter, SqlError> {
         Ok(TableWriter {
             unchanged: vec![false; target.table.unique_keys().count()],
-            waiting: vec![None; target.table.unique_keys().count()],
+            unchecked: vec![None; target.table.unique_keys().count()],
             keys: Arc::new(UniqueKey::of(&target.table)?),
             schema: target.table.arrow_schema(),
             gone: RoaringTreemap::new(),
@@ -172,7 +172,7 @@ impl TableWriter {
     /// With unique keys that are checked at the end of the transaction, where `deferred` says so.
     pub(crate) fn leaving(mut self, deferred: impl Fn(&ConstraintDef) -> bool) -> TableWriter {
         let table = &self.target.table;
-        self.waiting = self.keys.iter().map(|key| deferred(&table.constraints[key.ordinal as usize]).then(Vec::new)).collect();
+        self.unchecked = self.keys.iter().map(|key| deferred(&table.constraints[key.ordinal as usize]).then(Vec::new)).collect();
         self
     }
 
@@ -196,8 +196,8 @@ impl TableWriter {
             self.waiting.clear();
             for i in (0..self.keys.len()).filter(|&i| !self.unchanged[i]).collect::<Vec<_>>() {
                 let keys = self.keys[i].columns(&rows)?;
-                if let Some(waiting) = &mut self.waiting[i] {
-                    waiting.push(keys);
+                if let Some(unchecked) = &mut self.unchecked[i] {
+                    unchecked.push(keys);
                     continue;
                 }
                 self.check_key(i, &keys, false, self.write.segments.len()).await?;
@@ -205,7 +205,7 @@ impl TableWriter {
             }
             self.write.push(rows)?;
         }
-        let waiting = std::mem::take(&mut self.waiting).into_iter().zip(self.keys.iter());
+        let waiting = std::mem::take(&mut self.unchecked).into_iter().zip(self.keys.iter());
         let waiting = waiting.filter_map(|(keys, key)| Some((key.name.clone(), keys.filter(|keys| !keys.is_empty())?)));
         Ok(Finished {
             waiting: waiting.collect(),
@@ -276,8 +276,8 @@ impl TableWriter {
             if self.unchanged[i] {
                 continue;
             }
-            if let Some(waiting) = &mut self.waiting[i] {
-                waiting.push(keys.clone());
+            if let Some(unchecked) = &mut self.unchecked[i] {
+                unchecked.push(keys.clone());
                 continue;
             }
             let segments = self.write.segments.len();
