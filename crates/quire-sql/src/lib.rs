@@ -71,6 +71,7 @@ mod foreign_keys;
 mod generated;
 mod insert;
 mod joined;
+mod like;
 mod merge;
 mod on_conflict;
 mod referencing;

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
-use crate::{SqlError, lock_syntax, syntax_define};
+use crate::{SqlError, like, lock_syntax, syntax_define};
 
 /// Where a MOVE is rewritten to `FETCH … INTO this`: SQL's FETCH has no INTO, so nothing else comes out of the parser so.
 pub(crate) const MOVE_TARGET: &str = "quire:move";
@@ -379,6 +379,9 @@ fn create_table(tokens: &mut Vec<TokenWithSpan>) -> Result<(), SqlError> {
     }
     if i == tokens.len() {
         return Err(SqlError::syntax("syntax error at end of input"));
+    }
+    if is(tokens.get(i), &Token::LParen) {
+        like::rewrite(tokens, i);
     }
     if is(tokens.get(i), &Token::LParen)
         && let Some(end) = closing(tokens, i)
