@@ -44,6 +44,7 @@ mod operators;
 mod prepare;
 mod query;
 mod ready;
+mod recursive;
 mod regtypes;
 mod resolve;
 mod rewrite;
