@@ -51,6 +51,7 @@ mod rewrite;
 mod set_functions;
 mod settled;
 mod show;
+mod truth_values;
 mod window_names;
 
 mod alter;

@@ -68,7 +68,10 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
     let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
-    let plan = crate::apply::apply(plan, &context.state_weak_ref()).and_then(crate::only_row::apply).map_err(datafusion_error)?;
+    let plan = crate::apply::apply(plan, &context.state_weak_ref())
+        .and_then(crate::truth_values::apply)
+        .and_then(crate::only_row::apply)
+        .map_err(datafusion_error)?;
     match &plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(SqlError::unsupported("this statement"))
@@ -83,12 +86,12 @@ pub(crate) async fn start(
     plan: &LogicalPlan,
 ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
     let state = context.state();
-    let physical = Box::pin(state.create_physical_plan(plan)).await.map_err(datafusion_error)?;
+    let physical = crate::apply::physical_plan(&state, plan, &context.state_weak_ref()).await.map_err(datafusion_error)?;
     let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
     if !has_hash_join(physical.as_ref()) {
         return Ok((physical, stream));
     }
-    Ok((physical, or_merged(state, plan.clone(), stream)))
+    Ok((physical, or_merged(state, context.state_weak_ref(), plan.clone(), stream)))
 }
 
 fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
@@ -97,7 +100,12 @@ fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
 
 /// What `stream` gives. A hash join keeps one side in memory: when that has no room for it, and nothing was given yet, the query begins
 /// again with joins that sort, which spill.
-fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+fn or_merged(
+    state: SessionState,
+    session: crate::apply::State,
+    plan: LogicalPlan,
+    stream: SendableRecordBatchStream,
+) -> SendableRecordBatchStream {
     let schema = stream.schema();
     let first = async move {
         let mut stream = stream;
@@ -109,7 +117,7 @@ fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatch
                 metrics::counter!("quire_sql_merged_joins_total").increment(1);
                 let mut state = state;
                 state.config_mut().options_mut().optimizer.prefer_hash_join = false;
-                let physical = Box::pin(state.create_physical_plan(&plan)).await?;
+                let physical = crate::apply::physical_plan(&state, &plan, &session).await?;
                 execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
             }
             Some(first) => Ok(stream::iter([first]).chain(stream).boxed()),
