@@ -59,6 +59,33 @@ async fn a_client_can_ask_what_became_of_its_transaction() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_deferred_key_is_certified_as_others_are() -> Result<()> {
+    let quire = Quire::builder().compute_nodes(2).start().await?;
+    let (one, two) = (quire.connect_to(0).await?, quire.connect_to(1).await?);
+    one.batch_execute("CREATE TABLE t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO t VALUES (1), (2)").await?;
+
+    // Neither sees the other's row.
+    one.batch_execute("BEGIN; INSERT INTO t VALUES (3)").await?;
+    two.batch_execute("BEGIN; INSERT INTO t VALUES (3)").await?;
+    one.batch_execute("COMMIT").await?;
+    ensure!(refused(&two, "COMMIT").await? == "40001");
+
+    // The one sees the other's row, which came after its first statement.
+    two.batch_execute("BEGIN; INSERT INTO t VALUES (10)").await?;
+    one.batch_execute("INSERT INTO t VALUES (4)").await?;
+    two.batch_execute("INSERT INTO t VALUES (4)").await?;
+    ensure!(refused(&two, "COMMIT").await? == "23505");
+
+    // 1 is free once the one has committed, which it does not: its row 2 is a second 3.
+    one.batch_execute("BEGIN; UPDATE t SET a = a + 1 WHERE a < 3").await?;
+    two.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    ensure!(refused(&two, "COMMIT").await? == "23505");
+    ensure!(refused(&one, "COMMIT").await? == "23505");
+    ensure!(text(&two, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t").await? == "1,2,3,4");
+    Ok(())
+}
+
+#[tokio::test]
 async fn outcomes_outlive_a_restart() -> Result<()> {
     let mut quire = Quire::dev().await?;
     let client = quire.connect().await?;

@@ -318,7 +318,7 @@ impl Session {
         }
         let Alteration { old, builder, mut origins, not_null, conversions, added, rewrite, .. } = alteration;
         self.check_settled(&old, transaction).await?;
-        let NewTable { mut def, sequences } = builder.finish()?;
+        let NewTable { mut def, sequences, .. } = builder.finish()?;
         origins.resize(def.constraints.len(), None);
         if def == *old && sequences.is_empty() {
             return Ok(());

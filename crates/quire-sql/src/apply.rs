@@ -2,7 +2,8 @@
 //!
 //! Queries of the catalogs are full of them (`psql`'s own, those of drivers), over few rows. So in such queries a subquery in a
 //! select list becomes a call of an asynchronous function, which puts the outer values into the subquery's plan and runs it; an inner
-//! one is treated alike when its turn comes. Filters' EXISTS and IN, which become joins, are left alone.
+//! one is treated alike when its turn comes. Filters' EXISTS and IN, which become joins, are left alone. Any other query is treated so
+//! when the planner has found no join for it: it then takes a plan for each distinct set of outer values, which is slow and right.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -26,7 +27,7 @@ use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use parking_lot::RwLock;
 
 use crate::SqlError;
@@ -35,14 +36,38 @@ use crate::functions::sql_error;
 /// The column that has the rows of LATERAL while they are a list.
 const LATERAL: &str = "quire:lateral";
 
-type State = Weak<RwLock<SessionState>>;
+pub(crate) type State = Weak<RwLock<SessionState>>;
 
 /// The plan with its correlated subqueries as calls, when it reads a catalog.
 pub(crate) fn apply(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     if !reads_catalog(&plan)? {
         return Ok(plan);
     }
+    everywhere(plan, state)
+}
+
+fn everywhere(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     plan.transform_up(|node| with_calls(node, state)).map(|transformed| transformed.data)
+}
+
+/// A physical plan, with calls where the planner finds no join.
+pub(crate) async fn physical_plan(session: &SessionState, plan: &LogicalPlan, state: &State) -> Result<Arc<dyn ExecutionPlan>> {
+    match Box::pin(session.create_physical_plan(plan)).await {
+        Err(error) if has_no_join(&error) => {
+            let plan = everywhere(plan.clone(), state)?;
+            Box::pin(session.create_physical_plan(&plan)).await
+        }
+        planned => planned,
+    }
+}
+
+/// A subquery, or what refers to the query around it, was left over where expressions are to be evaluated.
+fn has_no_join(error: &DataFusionError) -> bool {
+    let left_over = |message: &String| {
+        message.starts_with("Physical plan does not support logical expression")
+            && ["Exists(", "InSubquery(", "ScalarSubquery(", "OuterReferenceColumn("].iter().any(|what| message.contains(what))
+    };
+    matches!(error.find_root(), DataFusionError::NotImplemented(message) if left_over(message))
 }
 
 fn reads_catalog(plan: &LogicalPlan) -> Result<bool> {
@@ -69,9 +94,10 @@ fn lateral(join: &Join, state: &State) -> Result<Option<LogicalPlan>> {
         },
         _ => return Ok(None),
     };
+    let filter = join.filter.as_ref().filter(|filter| !matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _)));
     let keeps_all = match join.join_type {
         JoinType::Inner => false,
-        JoinType::Left if join.filter.is_none() => true,
+        JoinType::Left if filter.is_none() => true,
         _ => return Ok(None),
     };
     if !join.on.is_empty() {
@@ -90,7 +116,7 @@ fn lateral(join: &Join, state: &State) -> Result<Option<LogicalPlan>> {
         .project(left.iter().cloned().chain([rows]))?
         .unnest_column_with_options(list, UnnestOptions::new().with_preserve_nulls(keeps_all))?
         .project(left.into_iter().chain(fields))?;
-    let plan = match &join.filter {
+    let plan = match filter {
         Some(filter) => plan.filter(filter.clone())?,
         None => plan,
     };
@@ -348,8 +374,11 @@ impl Apply {
     async fn answer(&self, session: &SessionState, given: &[ScalarValue]) -> Result<ScalarValue> {
         let outer = &given[given.len() - self.columns.len()..];
         let values = self.columns.iter().cloned().zip(outer.iter().cloned()).collect();
-        let plan = apply(substituted(self.plan.as_ref().clone(), &values)?, &self.state)?;
-        let physical = session.create_physical_plan(&plan).await?;
+        let mut plan = apply(substituted(self.plan.as_ref().clone(), &values)?, &self.state)?;
+        if matches!(self.kind, Kind::Exists { .. }) {
+            plan = LogicalPlanBuilder::from(plan).limit(0, Some(1))?.build()?;
+        }
+        let physical = physical_plan(session, &plan, &self.state).await?;
         let batches = collect(physical, session.task_ctx()).await?;
         let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
         match self.kind {

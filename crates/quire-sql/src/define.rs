@@ -50,6 +50,7 @@ impl Session {
         }
         transaction.touch_referenced("CREATE TABLE", &new.def)?;
         transaction.change("CREATE TABLE", CatalogChange::CreateTable(new.def))?;
+        transaction.say_again("CREATE TABLE", new.comments)?;
         Ok(Response::Complete("CREATE TABLE".into()))
     }
 

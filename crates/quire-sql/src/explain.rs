@@ -87,7 +87,7 @@ impl Session {
     async fn explained_query(&self, statement: Statement, asked: &Asked) -> Result<Vec<String>, SqlError> {
         let began = clock::now();
         let planned = query::plan(&self.context, statement).await?;
-        let (physical, mut rows) = query::start(&self.context, &planned.plan).await?;
+        let physical = query::physical_plan(&self.context, &planned.plan).await?;
         let planning = began.elapsed();
         let mut lines = vec![];
         if asked.verbose {
@@ -95,11 +95,11 @@ impl Session {
             lines.push(String::new());
         }
         if !asked.analyze {
-            drop(rows);
             lines.extend(shown(&physical, asked));
             return Ok(lines);
         }
         let began = clock::now();
+        let mut rows = query::run(&self.context, &planned.plan, physical.clone())?;
         let mut count = 0;
         while let Some(batch) = rows.next().await {
             count += batch.map_err(datafusion_error)?.num_rows();

@@ -285,7 +285,7 @@ fn is_named(item: &SelectItem) -> bool {
     }
 }
 
-fn is_column(expr: &Expr) -> bool {
+pub(crate) fn is_column(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 

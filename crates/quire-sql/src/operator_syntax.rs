@@ -1,12 +1,17 @@
 //! Operators that the parser binds otherwise than Postgres, or the planner does not know.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, ObjectNamePart, OrderByKind, Query, SelectItem, SetExpr, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, Expr, FunctionArguments, Ident, ObjectNamePart, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, Statement,
+    TableFactor, UnaryOperator, Value, ValueWithSpan,
 };
 
 use crate::SqlError;
 use crate::names::{fold, split};
 use crate::regtypes::call;
+use crate::set_functions::gives_rows;
+
+/// What an item is called that ARRAY collects from a query's rows.
+const ITEM: &str = "quire:item";
 
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), SqlError> {
     match expr {
@@ -194,10 +199,53 @@ fn similar_pattern(pattern: &str, escape: Option<char>) -> Result<String, SqlErr
     Ok(out)
 }
 
+/// Likewise of a query whose rows are not those that it selects from. They may be in order of themselves.
+fn array_of_rows(query: Query, order: Vec<OrderByExpr>, item: Option<&SelectItem>) -> Result<Expr, SqlError> {
+    let value = Expr::Identifier(Ident::with_quote('"', ITEM));
+    let mut collect = call("array_agg", vec![value.clone()]);
+    let mut keys = vec![];
+    for mut key in order {
+        let by_itself = match (&key.expr, item) {
+            (Expr::Value(ValueWithSpan { value: Value::Number(..), .. }), _) => true,
+            (Expr::Identifier(name), Some(SelectItem::ExprWithAlias { alias, .. })) => fold(name) == fold(alias),
+            (expr, Some(SelectItem::UnnamedExpr(item))) => expr == item,
+            _ => false,
+        };
+        if !by_itself {
+            return Err(SqlError::unsupported("ARRAY of such a query in the order of something else"));
+        }
+        key.expr = value.clone();
+        keys.push(key);
+    }
+    if let Expr::Function(function) = &mut collect
+        && let FunctionArguments::List(list) = &mut function.args
+        && !keys.is_empty()
+    {
+        list.clauses.push(datafusion::sql::sqlparser::ast::FunctionArgumentClause::OrderBy(keys));
+    }
+    let text = format!("SELECT 1 FROM (SELECT 1) AS \"{ITEM}s\" (\"{ITEM}\")");
+    let parsed = crate::parse::parse(&text)?.pop().map(|parsed| parsed.statement);
+    let Some(Statement::Query(mut outer)) = parsed else { return Err(SqlError::internal("a select did not parse")) };
+    if let SetExpr::Select(select) = outer.body.as_mut() {
+        select.projection = vec![SelectItem::UnnamedExpr(collect)];
+        if let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation) {
+            *subquery = Box::new(query);
+        }
+    }
+    Ok(call("quire_array", vec![Expr::Subquery(outer)]))
+}
+
+fn is_unnest(expr: &Expr) -> bool {
+    match expr {
+        Expr::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|name| fold(name) == "unnest"),
+        _ => false,
+    }
+}
+
 /// `ARRAY(SELECT x … ORDER BY y)` by way of `array_agg`.
 fn array_of(mut query: Query) -> Result<Expr, SqlError> {
-    let refused = || SqlError::unsupported("ARRAY of a query with set operations, DISTINCT, GROUP BY or LIMIT");
-    if query.limit_clause.is_some() {
+    let refused = || SqlError::unsupported("ARRAY of a query with LIMIT");
+    if query.limit_clause.is_some() || query.fetch.is_some() {
         return Err(refused());
     }
     let order = match query.order_by.take().map(|o| o.kind) {
@@ -205,10 +253,18 @@ fn array_of(mut query: Query) -> Result<Expr, SqlError> {
         Some(OrderByKind::Expressions(order)) => order,
         Some(OrderByKind::All(_)) => return Err(refused()),
     };
+    if !matches!(query.body.as_ref(), SetExpr::Select(_)) {
+        return array_of_rows(query, order, None);
+    }
     let SetExpr::Select(select) = query.body.as_mut() else { return Err(refused()) };
     let grouped = !matches!(&select.group_by, datafusion::sql::sqlparser::ast::GroupByExpr::Expressions(e, _) if e.is_empty());
-    if grouped || select.distinct.is_some() {
-        return Err(refused());
+    let several = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => gives_rows(expr) || is_unnest(expr),
+        _ => false,
+    };
+    if grouped || select.distinct.is_some() || select.projection.iter().any(several) {
+        let item = select.projection.first().cloned();
+        return array_of_rows(query, order, item.as_ref());
     }
     let item = match select.projection.as_slice() {
         [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] => expr.clone(),

@@ -333,6 +333,11 @@ impl PgOperators {
         if *op == Op::Minus && moment(left) && moment(right) && (left.ty != DataType::Date32 || right.ty != DataType::Date32) {
             return Ok(Some(self.call(functions::SUBTRACT, both())));
         }
+        if *op == Op::Minus && left.ty == DataType::Date32 && right.ty == DataType::Date32 {
+            // Days between dates are an integer.
+            let days = Expr::BinaryExpr(BinaryExpr::new(Box::new(left.expr.clone()), operator, Box::new(right.expr.clone())));
+            return Ok(Some(Expr::Cast(Cast::new(Box::new(days), DataType::Int32))));
+        }
         if let Some((l, r)) = pair {
             let sum = Expr::BinaryExpr(BinaryExpr::new(Box::new(l), operator, Box::new(r)));
             return Ok(Some(constant_sum(sum)));

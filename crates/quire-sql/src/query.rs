@@ -68,7 +68,10 @@ fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, 
 pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let state = context.state();
     let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
-    let plan = crate::apply::apply(plan, &context.state_weak_ref()).and_then(crate::only_row::apply).map_err(datafusion_error)?;
+    let plan = crate::apply::apply(plan, &context.state_weak_ref())
+        .and_then(crate::truth_values::apply)
+        .and_then(crate::only_row::apply)
+        .map_err(datafusion_error)?;
     match &plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
             Err(SqlError::unsupported("this statement"))
@@ -82,13 +85,25 @@ pub(crate) async fn start(
     context: &SessionContext,
     plan: &LogicalPlan,
 ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
-    let state = context.state();
-    let physical = Box::pin(state.create_physical_plan(plan)).await.map_err(datafusion_error)?;
-    let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
-    if !has_hash_join(physical.as_ref()) {
-        return Ok((physical, stream));
-    }
-    Ok((physical, or_merged(state, plan.clone(), stream)))
+    let physical = physical_plan(context, plan).await?;
+    let stream = run(context, plan, physical.clone())?;
+    Ok((physical, stream))
+}
+
+/// Optimizes a plan.
+pub(crate) async fn physical_plan(context: &SessionContext, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    crate::apply::physical_plan(&context.state(), plan, &context.state_weak_ref()).await.map_err(datafusion_error)
+}
+
+/// Starts what was made of a plan.
+pub(crate) fn run(
+    context: &SessionContext,
+    plan: &LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let merges = has_hash_join(physical.as_ref());
+    let stream = execute_stream(physical, context.task_ctx()).map_err(datafusion_error)?;
+    Ok(if merges { or_merged(context.state(), context.state_weak_ref(), plan.clone(), stream) } else { stream })
 }
 
 fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
@@ -97,7 +112,12 @@ fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
 
 /// What `stream` gives. A hash join keeps one side in memory: when that has no room for it, and nothing was given yet, the query begins
 /// again with joins that sort, which spill.
-fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+fn or_merged(
+    state: SessionState,
+    session: crate::apply::State,
+    plan: LogicalPlan,
+    stream: SendableRecordBatchStream,
+) -> SendableRecordBatchStream {
     let schema = stream.schema();
     let first = async move {
         let mut stream = stream;
@@ -112,7 +132,7 @@ fn or_merged(state: SessionState, plan: LogicalPlan, stream: SendableRecordBatch
                 options.optimizer.prefer_hash_join = false;
                 // In a single partition the planner knows no other joins.
                 options.execution.target_partitions = options.execution.target_partitions.max(2);
-                let physical = Box::pin(state.create_physical_plan(&plan)).await?;
+                let physical = crate::apply::physical_plan(&state, &plan, &session).await?;
                 execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
             }
             Some(first) => Ok(stream::iter([first]).chain(stream).boxed()),

@@ -19,7 +19,7 @@ use crate::ddl::sql_type;
 use crate::functions::CAST;
 use crate::names::name_derived;
 use crate::values::Home;
-use crate::{aggregate_syntax, function_syntax, set_functions, window_names};
+use crate::{aggregate_syntax, function_syntax, recursive, set_functions, window_names};
 
 /// Digits of a number that the planner takes as numeric.
 const DIGITS_MAX: usize = 38;
@@ -46,6 +46,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         // Before their expressions change.
         query.with.iter_mut().flat_map(|with| &mut with.cte_tables).for_each(|cte| name_derived(&mut cte.query));
+        query.with.iter_mut().for_each(recursive::separate);
         match window_names::complete(query).and_then(|()| self.body(&mut query.body)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),

@@ -108,6 +108,19 @@ fn number(parser: &mut Parser<'_>) -> Result<Result<i64, SqlError>, ParserError>
 }
 
 impl SequenceOptions {
+    /// Those of a sequence that there is, from its beginning.
+    pub(crate) fn like(sequence: &SequenceDef) -> SequenceOptions {
+        SequenceOptions {
+            increment: Some(sequence.increment),
+            min: Some(Some(sequence.min)),
+            max: Some(Some(sequence.max)),
+            start: Some(sequence.start),
+            cache: Some(sequence.cache),
+            cycle: Some(sequence.cycle),
+            ..SequenceOptions::default()
+        }
+    }
+
     /// One option, wherever it stands.
     fn parse_one(&mut self, parser: &mut Parser<'_>) -> Result<Result<(), SqlError>, ParserError> {
         let word = parser.next_token();

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
-use crate::{SqlError, lock_syntax, syntax_define};
+use crate::{SqlError, like, lock_syntax, syntax_define};
 
 /// Where a MOVE is rewritten to `FETCH … INTO this`: SQL's FETCH has no INTO, so nothing else comes out of the parser so.
 pub(crate) const MOVE_TARGET: &str = "quire:move";
@@ -143,6 +143,15 @@ fn expressions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     tokens.splice(i + 2..i + 2, select);
                 }
             }
+            // EXISTS (SELECT): of no columns at all.
+            Keyword::SELECT if i > 1 && is(tokens.get(i - 1), &Token::LParen) && is(tokens.get(i + 1), &Token::RParen) => {
+                if keyword(tokens.get(i - 2)) == Keyword::EXISTS {
+                    tokens.insert(i + 1, at(span, Token::Number("1".into(), false)));
+                }
+            }
+            _ if is_word(tokens.get(i), "ISNULL") && ends_value(&tokens[..i]) => {
+                tokens.splice(i..i + 1, words(span, "IS NULL"));
+            }
             // (VALUES (1, 2)) as a value, likewise.
             Keyword::VALUES if is(tokens.get(i + 1), &Token::LParen) && is_value(&tokens[..i]) => as_select(&mut tokens, i),
             _ => {}
@@ -150,6 +159,15 @@ fn expressions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         i += 1;
     }
     tokens
+}
+
+/// Whether a value may end with these tokens, so that x ISNULL may follow.
+fn ends_value(before: &[TokenWithSpan]) -> bool {
+    match before.last().map(|t| &t.token) {
+        Some(Token::Word(word)) => word.quote_style.is_some() || !matches!(word.keyword, Keyword::AS | Keyword::SELECT),
+        Some(Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket | Token::Placeholder(_)) => true,
+        _ => false,
+    }
 }
 
 /// Whether what begins after these tokens stands in parentheses where a value does, and no relation.
@@ -380,6 +398,9 @@ fn create_table(tokens: &mut Vec<TokenWithSpan>) -> Result<(), SqlError> {
     if i == tokens.len() {
         return Err(SqlError::syntax("syntax error at end of input"));
     }
+    if is(tokens.get(i), &Token::LParen) {
+        like::rewrite(tokens, i);
+    }
     if is(tokens.get(i), &Token::LParen)
         && let Some(end) = closing(tokens, i)
         && tokens[i + 1..end].iter().enumerate().all(|(n, t)| match t.token {
@@ -443,6 +464,7 @@ mod tests {
         check("UPDATE t SET (a, b) = (VALUES (f(1, 2), 'x'))", "UPDATE t SET (a, b) = (SELECT f(1, 2) AS \"column1\", 'x' AS \"column2\")");
         check("SELECT 1 WHERE 1 = ANY (VALUES (1), (2))", "SELECT 1 WHERE 1 = ANY(SELECT * FROM (VALUES (1), (2)))");
         check("SELECT 1 UNION ALL (VALUES (1))", "SELECT 1 UNION ALL (VALUES (1))");
+        check("SELECT EXISTS (SELECT), x ISNULL, 1 AS isnull", "SELECT EXISTS (SELECT 1), x IS NULL, 1 AS isnull");
         check("SELECT x FROM t ORDER BY x USING >", "SELECT x FROM t ORDER BY x DESC");
         check("CREATE TABLE t AS SELECT 1 WITH NO DATA", "CREATE TABLE t AS SELECT * FROM (SELECT 1) AS \"quire:source\" LIMIT 0");
         check("SELECT 'a'\n'b'", "SELECT 'ab'");

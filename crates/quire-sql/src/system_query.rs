@@ -186,7 +186,7 @@ fn function_as_table(factor: &TableFactor) -> Option<TableFactor> {
     match (name.as_str(), numbered) {
         // The planner's own takes constants only.
         ("generate_series", false) if !args.iter().all(is_constant) => {
-            Some(unnested(call("generate_series", args.clone()), &known_as, given.first()))
+            Some(unnested(call("quire_rows_of_generate_series", args.clone()), &known_as, given.first()))
         }
         ("unnest", false) if args.len() == 1 => Some(unnested(array.clone(), &known_as, given.first())),
         ("generate_subscripts", false) => Some(unnested(call("quire_subscripts", vec![array.clone()]), &known_as, given.first())),

@@ -1,17 +1,19 @@
 //! A table's definition under construction: CREATE TABLE begins with an empty one, ALTER TABLE with the table's.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     self, ColumnOption, CreateTable, Expr, GeneratedAs, GeneratedExpressionMode, IndexColumn, NullsDistinctOption, TableConstraint,
 };
 use quire_types::{
-    ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Deferrable, Generated, ReferentialAction, SchemaId, SequenceDef, SqlType, TableDef,
-    TableId,
+    ColumnDef, ColumnId, CommentTarget, ConstraintDef, ConstraintKind, Deferrable, Generated, ReferentialAction, SchemaId, SequenceDef,
+    SqlType, TableDef, TableId,
 };
 
 use crate::SqlError;
 use crate::ddl::{COLUMNS_MAX, duplicate_column, mentioned_columns, new_oid, sql_type};
+use crate::like;
 use crate::names::{Resolver, fold, relation_exists, split};
 use crate::sequence_options::{SequenceOptions, serial_type};
 use crate::sequences::{resolve_defaults, sequence_default};
@@ -23,12 +25,14 @@ const NAME_BYTES_MAX: usize = 63;
 pub(crate) struct NewTable {
     pub(crate) def: TableDef,
     pub(crate) sequences: Vec<SequenceDef>,
+    /// On its columns and constraints, when they are like another table's.
+    pub(crate) comments: Vec<(CommentTarget, Arc<str>)>,
 }
 
 /// CREATE TABLE (name, columns, constraints); not CREATE TABLE AS.
 pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String, resolver: &Resolver<'_>) -> Result<NewTable, SqlError> {
     for (given, what) in [
-        (create.like.is_some(), "CREATE TABLE LIKE"),
+        (create.like.is_some(), "this form of LIKE"),
         (create.partition_by.is_some() || create.partition_of.is_some(), "partitioning"),
         (create.inherits.is_some(), "inheritance"),
     ] {
@@ -38,7 +42,10 @@ pub(crate) fn create_table(create: &CreateTable, schema: SchemaId, name: String,
     }
     let mut builder = TableBuilder::new(schema, name, resolver);
     for column in &create.columns {
-        builder.column(column)?;
+        match like::source_of(column) {
+            Some((source, included)) => builder.like(source, &included)?,
+            None => drop(builder.column(column)?),
+        }
     }
     for constraint in &create.constraints {
         builder.constraint(constraint)?;
@@ -54,6 +61,8 @@ pub(crate) struct TableBuilder<'a> {
     foreign_keys: Vec<(Option<String>, Vec<ColumnId>, ast::ForeignKeyConstraint)>,
     /// Sequences that new columns own.
     sequences: Vec<SequenceDef>,
+    /// See [`NewTable::comments`].
+    pub(crate) comments: Vec<(CommentTarget, Arc<str>)>,
 }
 
 impl<'a> TableBuilder<'a> {
@@ -74,11 +83,11 @@ impl<'a> TableBuilder<'a> {
 
     /// Begins with a table that exists.
     pub(crate) fn of(def: TableDef, resolver: &'a Resolver<'a>) -> TableBuilder<'a> {
-        TableBuilder { resolver, def, foreign_keys: vec![], sequences: vec![] }
+        TableBuilder { resolver, def, foreign_keys: vec![], sequences: vec![], comments: vec![] }
     }
 
-    pub(crate) fn column(&mut self, column: &ast::ColumnDef) -> Result<ColumnId, SqlError> {
-        let name = fold(&column.name);
+    /// A column of which nothing else is said.
+    pub(crate) fn new_column(&mut self, name: String, ty: SqlType) -> Result<ColumnId, SqlError> {
         if self.def.column_index(&name).is_some() {
             return Err(duplicate_column(&name));
         }
@@ -87,9 +96,18 @@ impl<'a> TableBuilder<'a> {
         }
         let id = self.def.next_column_id;
         self.def.next_column_id = ColumnId(id.0 + 1);
+        self.def.columns.push(ColumnDef::new(id, name, ty));
+        Ok(id)
+    }
+
+    pub(crate) fn column(&mut self, column: &ast::ColumnDef) -> Result<ColumnId, SqlError> {
+        let name = fold(&column.name);
+        if self.def.column_index(&name).is_some() {
+            return Err(duplicate_column(&name));
+        }
         let serial = serial_type(&column.data_type);
         let ty = serial.map_or_else(|| sql_type(&column.data_type), Ok)?;
-        self.def.columns.push(ColumnDef::new(id, name.clone(), ty));
+        let id = self.new_column(name.clone(), ty)?;
         if serial.is_some() {
             let sequence = self.own_sequence(id, &name, ty, SequenceOptions::default())?;
             let column = self.column_mut(id)?;
@@ -226,7 +244,7 @@ impl<'a> TableBuilder<'a> {
         found.ok_or_else(|| SqlError::internal(format!("column {id} is not in the table")))
     }
 
-    fn primary_key(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) -> Result<(), SqlError> {
+    pub(crate) fn primary_key(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) -> Result<(), SqlError> {
         if self.def.primary_key().is_some() {
             return Err(SqlError::new("42P16", format!("multiple primary keys for table \"{}\" are not allowed", self.def.name)));
         }
@@ -238,7 +256,7 @@ impl<'a> TableBuilder<'a> {
         Ok(())
     }
 
-    fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) {
+    pub(crate) fn unique(&mut self, name: Option<String>, columns: Vec<ColumnId>, deferrable: Deferrable) {
         let name = name.unwrap_or_else(|| self.index_name(&columns, "key"));
         self.def.constraints.push(ConstraintDef { name, kind: ConstraintKind::Unique(columns), deferrable });
     }
@@ -302,7 +320,7 @@ impl<'a> TableBuilder<'a> {
             }
         }
         self.def.clustering = self.def.primary_key().map(<[_]>::to_vec).unwrap_or_default();
-        Ok(NewTable { def: self.def, sequences: self.sequences })
+        Ok(NewTable { def: self.def, sequences: self.sequences, comments: self.comments })
     }
 
     fn foreign_key(&self, name: &str, columns: Vec<ColumnId>, key: &ast::ForeignKeyConstraint) -> Result<ConstraintKind, SqlError> {

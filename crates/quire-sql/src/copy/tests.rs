@@ -68,7 +68,7 @@ fn dates_and_times_are_read_where_the_session_is() {
     let home = Home::new("Asia/Tokyo", 1_719_810_367_000_000);
     let types = [SqlType::Timestamptz, SqlType::Date];
     let mut decoder = CopyDecoder::new(CopyOptions::new(CopyFormat::Text), "t".into(), columns(&types), home).unwrap();
-    decoder.push(b"now\ttoday\n2024-01-01 12:00\ttomorrow\n").unwrap();
+    decoder.push(b"now\ttoday\n2024-01-01 12:00\ttomorrow\n").map_err(SqlError::from).unwrap();
     assert_eq!(show(Ok(decoder.take())), "2024-07-01 05:06:07+00,2024-07-01;2024-01-01 03:00:00+00,2024-07-02");
 }
 

@@ -1,7 +1,7 @@
 //! Functions of numbers, for integers, floats and numerics. What needs more digits than a float has is in `precise`.
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{Field, i256};
+use arrow::datatypes::{DataType, Field, i256};
 use datafusion::common::Result;
 use datafusion::logical_expr::{ReturnFieldArgs, ScalarUDF};
 
@@ -391,8 +391,12 @@ fn place(empty: bool, (before, after): (bool, bool), count: i32, inner: impl Fn(
 }
 
 fn counts() -> Vec<ScalarUDF> {
+    // NULL by itself is of a type that knows no other value.
+    fn is_null(array: &ArrayRef, row: usize) -> bool {
+        *array.data_type() == DataType::Null || array.is_null(row)
+    }
     fn nulls(call: &Call, wanted: bool) -> Result<ArrayRef> {
-        int4s((0..call.rows).map(|row| Ok(Some(call.arrays.iter().filter(|a| a.is_null(row) == wanted).count() as i32))))
+        int4s((0..call.rows).map(|row| Ok(Some(call.arrays.iter().filter(|a| is_null(a, row) == wanted).count() as i32))))
     }
     vec![
         Function::udf("num_nulls", vec![variadic(&[Kind::Any], Gives::Is(Int4), |call| nulls(call, true))]),

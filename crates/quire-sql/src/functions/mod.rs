@@ -46,6 +46,8 @@ mod json;
 
 mod rows;
 pub(crate) use rows::{PART, ROW, first_row, only_value, present};
+mod term;
+pub(crate) use term::TERM;
 
 mod aggregates;
 mod ordered;
@@ -105,6 +107,7 @@ fn named() -> Vec<ScalarUDF> {
         json::udfs(),
         ordered::udfs(),
         rows::udfs(),
+        term::udfs(),
         vec![series::udf()],
     ];
     subjects.into_iter().flatten().collect()

@@ -23,9 +23,9 @@ pub(super) fn udfs() -> Vec<ScalarUDF> {
         Function::udf("regexp_like", two_or_three(Gives::Is(Kind::Bool), like)),
         Function::udf("regexp_match", two_or_three(Gives::List(Text), first_match)),
         // Sets of rows are lists here; where they stand in a statement makes rows of them.
-        Function::udf("regexp_matches", two_or_three(Gives::By(lists_of_texts), all_matches)),
+        Function::udf("quire_rows_of_regexp_matches", two_or_three(Gives::By(lists_of_texts), all_matches)),
         Function::udf("regexp_split_to_array", two_or_three(Gives::List(Text), split)),
-        Function::udf("regexp_split_to_table", two_or_three(Gives::List(Text), split)),
+        Function::udf("quire_rows_of_regexp_split_to_table", two_or_three(Gives::List(Text), split)),
         Function::udf("regexp_count", starting(Gives::Is(Int4), &[], count)),
         Function::udf("regexp_substr", starting(Gives::Is(Text), &[Int4], substring)),
         Function::udf("regexp_instr", starting(Gives::Is(Int4), &[Int4, Int4], position)),

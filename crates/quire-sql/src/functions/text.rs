@@ -278,12 +278,21 @@ fn joins() -> Vec<ScalarUDF> {
         ),
         Function::udf("unistr", vec![form(&[Text], Gives::Is(Text), |call| texts(each1(call.text(0), |text| unescaped(text).map(Some))))]),
         Function::udf(
-            "string_to_table",
-            vec![form(&[Text, Text], Gives::List(Text), |call| {
-                super::forms::text_lists(
-                    call.text(0).iter().zip(call.text(1)).map(|(text, separator)| Ok(text.map(|t| pieces(t, separator)))),
-                )
-            })],
+            "quire_rows_of_string_to_table",
+            vec![
+                form(&[Text, Text], Gives::List(Text), |call| {
+                    super::forms::text_lists(
+                        call.text(0).iter().zip(call.text(1)).map(|(text, separator)| Ok(text.map(|t| pieces(t, separator)))),
+                    )
+                }),
+                form(&[Text, Text, Text], Gives::List(Text), |call| {
+                    let rows = call.text(0).iter().zip(call.text(1)).zip(call.text(2));
+                    super::forms::text_lists(rows.map(|((text, separator), null)| {
+                        let but_null = |piece: Option<String>| piece.filter(|piece| Some(piece.as_str()) != null);
+                        Ok(text.map(|t| pieces(t, separator).into_iter().map(but_null).collect()))
+                    }))
+                }),
+            ],
         ),
     ]
 }
