@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::config::ConfigOptions;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, UnKnownColumn};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -88,10 +88,10 @@ impl OrderedGrouping {
             }
         };
         let (before, after) = (plan.output_partitioning(), new.output_partitioning());
-        if relied_on && matches!(before, Partitioning::Hash(..)) && before != after {
-            return Ok(Arc::new(RepartitionExec::try_new(new, before.clone())?));
+        if Arc::ptr_eq(plan, &new) || !relied_on || !is_known(before) || before == after {
+            return Ok(new);
         }
-        Ok(new)
+        Ok(Arc::new(RepartitionExec::try_new(new, before.clone())?))
     }
 
     /// The same grouping in one step over a leaf in order; `None` for another node, or where it cannot be had or is not worth while.
@@ -132,6 +132,11 @@ impl OrderedGrouping {
         let Some(input) = self.in_order(input, column)? else { return Ok(None) };
         replace_children_if_necessary(plan.clone(), vec![input]).map(Some)
     }
+}
+
+/// Whether rows are divided by a hash that a node above can name: of columns that are all still there.
+fn is_known(partitioning: &Partitioning) -> bool {
+    matches!(partitioning, Partitioning::Hash(keys, _) if keys.iter().all(|key| !key.is::<UnKnownColumn>()))
 }
 
 /// The first step of a grouping of which the node is the second, if one step can take the place of both.
