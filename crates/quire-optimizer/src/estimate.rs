@@ -18,7 +18,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, TableScan, Union};
 
 use crate::TableStatistics;
-pub(crate) use join::{contained, different_keys, not_contained};
+pub(crate) use join::{contained, different_keys, not_contained, rows_of_smaller};
 
 /// Rows of a table of which nothing is known.
 const UNKNOWN_ROWS: f64 = 10_000.0;
@@ -41,6 +41,9 @@ pub struct Estimate {
 pub struct ColumnEstimate {
     /// Different values, NULL not counted; never more than the rows.
     pub distinct: f64,
+    /// Rows of the table (or grouping) that it is a column of, before anything was left out, and how many different values it had there.
+    pub of_rows: f64,
+    pub of_distinct: f64,
     /// The share of rows that are NULL, 0 to 1.
     pub nulls: f64,
     pub min: Option<ScalarValue>,
@@ -48,15 +51,20 @@ pub struct ColumnEstimate {
 }
 
 impl ColumnEstimate {
+    /// So many values in so many rows.
+    fn of(distinct: f64, rows: f64) -> ColumnEstimate {
+        ColumnEstimate { distinct, of_rows: rows, of_distinct: distinct, nulls: 0.0, min: None, max: None }
+    }
+
     /// A column of which nothing is known.
     fn unknown(rows: f64) -> ColumnEstimate {
-        ColumnEstimate { distinct: (rows / UNKNOWN_ROWS_PER_VALUE).max(1.0).min(rows), nulls: 0.0, min: None, max: None }
+        ColumnEstimate::of((rows / UNKNOWN_ROWS_PER_VALUE).max(1.0).min(rows), rows)
     }
 
     fn from_statistics(statistics: &ColumnStatistics, rows: f64) -> ColumnEstimate {
         let mut column = ColumnEstimate::unknown(rows);
         if let Some(distinct) = statistics.distinct_count.get_value() {
-            column.distinct = *distinct as f64;
+            column = ColumnEstimate::of(*distinct as f64, rows);
         }
         if let Some(nulls) = statistics.null_count.get_value() {
             column.nulls = *nulls as f64 / rows.max(1.0);
@@ -222,7 +230,7 @@ impl Estimator {
         let keys: Vec<ColumnEstimate> = aggregate.group_expr.iter().map(|e| column_of(e, schema, &input)).collect();
         let rows = groups(keys.iter().map(|k| k.distinct + if k.nulls > 0.0 { 1.0 } else { 0.0 }).collect(), input.rows);
         // Every key value is in some group, so none is lost.
-        Estimate { rows, columns: keys }
+        Estimate { rows, columns: keys.into_iter().map(|key| ColumnEstimate { of_rows: rows, of_distinct: key.distinct, ..key }).collect() }
     }
 
     fn union(&self, union: &Union) -> Estimate {
@@ -233,6 +241,8 @@ impl Estimator {
             for (a, b) in all.columns.iter_mut().zip(input.columns) {
                 a.nulls = (a.nulls * all.rows + b.nulls * input.rows) / rows.max(1.0);
                 a.distinct = a.distinct.max(b.distinct);
+                a.of_rows += b.of_rows;
+                a.of_distinct = a.of_distinct.max(b.of_distinct);
                 a.min = outer(a.min.take(), b.min, std::cmp::Ordering::Less);
                 a.max = outer(a.max.take(), b.max, std::cmp::Ordering::Greater);
             }
@@ -283,7 +293,7 @@ pub(crate) fn column_of(expr: &Expr, schema: &DFSchema, input: &Estimate) -> Col
         return column.clone();
     }
     if predicate::literal(expr).is_some() {
-        return ColumnEstimate { distinct: 1.0, nulls: 0.0, min: None, max: None };
+        return ColumnEstimate::of(1.0, 1.0);
     }
     let read = expr.column_refs().into_iter().filter_map(|c| input.columns.get(schema.maybe_index_of_column(c)?));
     let distinct: Vec<f64> = read.map(|c| c.distinct).collect();
@@ -291,7 +301,7 @@ pub(crate) fn column_of(expr: &Expr, schema: &DFSchema, input: &Estimate) -> Col
         return ColumnEstimate::unknown(input.rows);
     }
     // A function has no more values than its arguments have combinations.
-    ColumnEstimate { distinct: groups(distinct, input.rows), nulls: 0.0, min: None, max: None }
+    ColumnEstimate::of(groups(distinct, input.rows), input.rows)
 }
 
 /// Combinations of columns with so many different values each, in so many rows.

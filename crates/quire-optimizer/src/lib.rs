@@ -20,6 +20,9 @@ pub use estimate::{ColumnEstimate, Estimate, Estimator, selectivity};
 mod join_order;
 pub use join_order::JoinOrder;
 
+mod build_side;
+pub use build_side::with_build_sides;
+
 mod barrier;
 mod decimals;
 mod magic_set;

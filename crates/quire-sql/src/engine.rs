@@ -1,11 +1,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::catalog::SchemaProvider;
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, Session as PlannerSession};
+use datafusion::common::DataFusionError;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Optimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use parking_lot::RwLock;
 use quire_cache::{CacheOptions, PageCache};
@@ -127,8 +133,26 @@ fn config(options: &EngineOptions) -> SessionConfig {
     inner.execution.parquet.pushdown_filters = true;
     // The second pass works on what the rules of the first have made of a plan; a third finds nothing to do and costs as much.
     inner.optimizer.max_passes = 2;
+    // See `Planner`.
+    inner.optimizer.join_reordering = false;
     inner.extensions.insert(OptimizerOptions::default());
     config
+}
+
+/// Decides by our estimates which side of a join is kept in memory; all else is DataFusion's.
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn PlannerSession,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let plan = quire_optimizer::with_build_sides(plan, Arc::new(Manifests), session.config_options())?;
+        DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
+    }
 }
 
 /// The state that sessions are cloned from, and the system schemas they share.
@@ -147,6 +171,7 @@ fn template(
         .with_default_features()
         .with_optimizer_rules(quire_optimizer::optimizer_rules(Optimizer::new().rules, Arc::new(Manifests)))
         .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan), Arc::new(scan_in_order)))
+        .with_query_planner(Arc::new(Planner))
         .with_catalog_list(Arc::new(Databases(database.clone())));
     // Ours are asked first.
     state.expr_planners().get_or_insert_default().insert(0, Arc::new(PgOperators::default()));

@@ -14,13 +14,27 @@ const UNKNOWN_FILTER: f64 = 1.0 / 3.0;
 /// How many different values a join's keys have together, given for each key how many it has on the side that has more.
 ///
 /// Keys of several columns are correlated: that of a table of parts' suppliers has not parts times suppliers values but as many as the
-/// table has rows. So the product is damped, and not above the rows of the smaller side, but never below the one largest key's.
+/// table has rows. So the product is damped, and not above the rows of the smaller table ([`rows_of_smaller`]), but never below the one
+/// largest key's.
 pub(crate) fn different_keys(keys: Vec<f64>, rows_of_smaller: f64) -> f64 {
     let largest = keys.iter().copied().fold(1.0, f64::max);
     match keys.len() {
         0 | 1 => largest,
         _ => damped(keys).min(rows_of_smaller.max(largest)),
     }
+}
+
+/// What the smaller of two tables has of rows whose keys can be on both sides. What was left out of one side alone does not count: the other
+/// side's keys are of all rows.
+pub(crate) fn rows_of_smaller<'a>(keys: impl Iterator<Item = (&'a ColumnEstimate, &'a ColumnEstimate)>) -> f64 {
+    let (mut left, mut right, mut share) = (1.0_f64, 1.0_f64, 1.0);
+    for (l, r) in keys {
+        // A side's columns may be of several tables.
+        left = left.max(l.of_rows);
+        right = right.max(r.of_rows);
+        share *= l.distinct.max(r.distinct) / l.of_distinct.max(r.of_distinct).max(1.0);
+    }
+    left.min(right) * share
 }
 
 /// The share of a semi join's left rows that find a match.
@@ -90,7 +104,7 @@ impl Estimator {
 /// Rows of an inner join without its filter.
 fn inner_rows(keys: &[Key], null_equality: NullEquality, left: &Estimate, right: &Estimate) -> f64 {
     let larger = keys.iter().map(|k| k.left.distinct.max(k.right.distinct)).collect();
-    let different = different_keys(larger, left.rows.min(right.rows)).max(1.0);
+    let different = different_keys(larger, rows_of_smaller(keys.iter().map(|k| (&k.left, &k.right)))).max(1.0);
     let not_null: f64 = match null_equality {
         NullEquality::NullEqualsNothing => keys.iter().map(|k| (1.0 - k.left.nulls) * (1.0 - k.right.nulls)).product(),
         NullEquality::NullEqualsNull => 1.0,

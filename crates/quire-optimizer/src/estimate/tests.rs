@@ -59,6 +59,14 @@ async fn joins_are_estimated_from_their_keys() {
         ("select * from lineitem join partsupp on l_partkey = ps_partkey and l_suppkey = ps_suppkey", 2e6, 20e6),
         ("select * from customer left join orders on c_custkey = o_custkey", 1.5e6, 1.7e6),
         ("select * from nation, region", 125.0, 125.0),
+        // Two columns are the key: what is left out of one side, by another column, is left out of the join.
+        ("select * from partsupp, lineitem where ps_partkey = l_partkey and ps_suppkey = l_suppkey", 5.9e6, 6.1e6),
+        ("select * from partsupp, lineitem where ps_partkey = l_partkey and ps_suppkey = l_suppkey and ps_partkey < 20000", 4e5, 9e5),
+        (
+            "select * from partsupp, part, lineitem where p_partkey = ps_partkey and p_type = 'x' and ps_partkey = l_partkey and ps_suppkey = l_suppkey",
+            3e4,
+            5e4,
+        ),
         ("select * from orders where exists (select 1 from lineitem where l_orderkey = o_orderkey)", 0.5e6, 1.5e6),
         ("select * from customer where exists (select 1 from orders where o_custkey = c_custkey)", 90e3, 110e3),
         ("select * from customer where not exists (select 1 from orders where o_custkey = c_custkey)", 40e3, 60e3),

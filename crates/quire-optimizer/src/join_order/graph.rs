@@ -8,7 +8,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
 
 use super::cluster::{Cluster, ColumnId, Leaf, Mask, Predicate, Semi, Tree};
-use crate::estimate::{ROWS_MAX, column_of, contained, different_keys, not_contained};
+use crate::estimate::{ColumnEstimate, ROWS_MAX, column_of, contained, different_keys, not_contained, rows_of_smaller};
 use crate::{Estimate, Estimator, selectivity};
 
 /// A join costs 1 for each row that it gives (C_out, Cluet and Moerkotte 1995), and a little for each that it reads: a row of the side
@@ -280,17 +280,22 @@ fn class(group: &[ColumnId], equalities: &[(ColumnId, ColumnId)], leaves: &[Esti
 }
 
 /// For each two leaves that share several classes, by how much multiplying the classes' divisors overdoes it.
-fn corrections(classes: &[Class], leaves: &[Estimate]) -> Vec<Correction> {
+fn corrections<'a>(classes: &[Class], leaves: &'a [Estimate]) -> Vec<Correction> {
     let mut corrections = vec![];
     for (left, left_estimate) in leaves.iter().enumerate() {
         for (right, right_estimate) in leaves.iter().enumerate().skip(left + 1) {
-            let shared = classes.iter().filter_map(|class| Some(class.member(left)?.distinct.max(class.member(right)?.distinct)));
-            let keys: Vec<f64> = shared.collect();
-            if keys.len() < 2 {
+            let column = |estimate: &'a Estimate, member: &ClassMember| estimate.columns.get(member.column.field);
+            let shared: Vec<(&ClassMember, &ClassMember)> =
+                classes.iter().filter_map(|class| Some((class.member(left)?, class.member(right)?))).collect();
+            if shared.len() < 2 {
                 continue;
             }
+            let keys: Vec<f64> = shared.iter().map(|(l, r)| l.distinct.max(r.distinct)).collect();
+            let columns: Option<Vec<(&ColumnEstimate, &ColumnEstimate)>> =
+                shared.iter().map(|(l, r)| Some((column(left_estimate, l)?, column(right_estimate, r)?))).collect();
+            let tables = columns.map(|columns| rows_of_smaller(columns.into_iter()));
             let product: f64 = keys.iter().product();
-            let together = different_keys(keys, left_estimate.rows.min(right_estimate.rows)).max(1.0);
+            let together = different_keys(keys, tables.unwrap_or(left_estimate.rows.min(right_estimate.rows))).max(1.0);
             let factor = (product / together).clamp(1.0, ROWS_MAX);
             corrections.push(Correction { leaves: (1 << left) | (1 << right), factor });
         }

@@ -84,7 +84,11 @@ fn table() -> TableDef {
         version: 1,
         columns: vec![ColumnDef::new(ColumnId(0), "k", SqlType::Int4), ColumnDef::new(ColumnId(1), "v", SqlType::Int8)],
         next_column_id: ColumnId(2),
-        constraints: vec![ConstraintDef { name: "by_k".into(), kind: ConstraintKind::PrimaryKey(vec![ColumnId(0), ColumnId(1)]) }],
+        constraints: vec![ConstraintDef {
+            name: "by_k".into(),
+            kind: ConstraintKind::PrimaryKey(vec![ColumnId(0), ColumnId(1)]),
+            deferrable: Default::default(),
+        }],
         clustering: vec![ColumnId(0), ColumnId(1)],
         arrow: Default::default(),
     }

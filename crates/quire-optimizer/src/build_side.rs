@@ -1,0 +1,104 @@
+//! Which side of a join is kept in memory, as a hash table or as it is: the left one, so the one with fewer rows is put there.
+//!
+//! DataFusion decides this by estimates of its own, which know nothing of keys of several columns, of LIKE, or of what a grouping leaves. Ours
+//! are those by which joins are ordered. This comes when a plan is otherwise finished: rules know joins by their shapes, and swapped sides
+//! have projections above them.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, JoinConstraint, JoinType, Result};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
+
+use crate::rule::everywhere;
+use crate::{Estimator, OptimizerOptions, TableStatistics};
+
+/// The plan with the smaller side of each join left.
+pub fn with_build_sides(plan: &LogicalPlan, tables: Arc<dyn TableStatistics>, options: &ConfigOptions) -> Result<LogicalPlan> {
+    if options.extensions.get::<OptimizerOptions>().is_some_and(|options| !options.join_reordering) {
+        return Ok(plan.clone());
+    }
+    let estimator = Estimator::new(tables);
+    let turned = |node: &LogicalPlan| match node {
+        LogicalPlan::Join(join) if !join.null_aware && estimator.estimate(&join.right).rows < estimator.estimate(&join.left).rows => {
+            turned(join)
+        }
+        _ => Ok(None),
+    };
+    everywhere(plan.clone(), &turned).map(|Transformed { data, .. }| data)
+}
+
+/// The same join from the other side, with its columns as they were.
+fn turned(join: &Join) -> Result<Option<LogicalPlan>> {
+    let join_type = match join.join_type {
+        JoinType::Inner => JoinType::Inner,
+        JoinType::Full => JoinType::Full,
+        JoinType::Left => JoinType::Right,
+        JoinType::Right => JoinType::Left,
+        JoinType::LeftSemi => JoinType::RightSemi,
+        JoinType::RightSemi => JoinType::LeftSemi,
+        JoinType::LeftAnti => JoinType::RightAnti,
+        JoinType::RightAnti => JoinType::LeftAnti,
+        JoinType::LeftMark | JoinType::RightMark => return Ok(None),
+    };
+    let turned = LogicalPlan::Join(Join::try_new(
+        join.right.clone(),
+        join.left.clone(),
+        join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect(),
+        join.filter.clone(),
+        join_type,
+        JoinConstraint::On,
+        join.null_equality,
+        join.null_aware,
+    )?);
+    if turned.schema().fields() == join.schema.fields() {
+        return Ok(Some(turned));
+    }
+    let columns = join.schema.iter().map(|field| Expr::Column(Column::from(field))).collect();
+    Ok(Some(LogicalPlan::Projection(Projection::try_new_with_schema(columns, Arc::new(turned), join.schema.clone())?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::LogicalPlan;
+
+    use super::with_build_sides;
+    use crate::fixture::{optimized, tpch, tpch_statistics};
+    use crate::{Estimator, rule};
+
+    async fn check(sql: &str) -> LogicalPlan {
+        let context = tpch(true);
+        let before = optimized(&context, sql).await;
+        let after = with_build_sides(&before, tpch_statistics(), context.state().config_options()).unwrap();
+        assert_eq!(after.schema(), before.schema(), "{sql}");
+        let estimator = Estimator::new(tpch_statistics());
+        let rows = |plan: &LogicalPlan| estimator.estimate(plan).rows;
+        assert!(!rule::contains(&after, |node| matches!(node, LogicalPlan::Join(join) if rows(&join.right) < rows(&join.left))), "{after}");
+        after
+    }
+
+    #[tokio::test]
+    async fn the_smaller_side_is_left() {
+        for kind in ["join", "left join", "right join", "full join"] {
+            check(&format!("select * from orders {kind} nation on o_custkey = n_nationkey")).await;
+            check(&format!("select n_name, o_orderkey from nation {kind} orders on o_custkey = n_nationkey and o_orderkey > n_regionkey"))
+                .await;
+        }
+        for not in ["", "not"] {
+            check(&format!("select * from orders where {not} exists (select 1 from nation where n_nationkey = o_custkey)")).await;
+            check(&format!("select * from nation where {not} exists (select 1 from orders where n_nationkey = o_custkey)")).await;
+        }
+        check("select * from orders, nation, customer, lineitem where o_custkey = c_custkey and c_nationkey = n_nationkey and l_orderkey = o_orderkey")
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_join_by_two_keys_with_a_part_of_one_table_is_smaller_than_another_table() {
+        let sql = "select l_quantity, o_orderdate from part, partsupp, lineitem, orders where p_type = 'x' and p_partkey = ps_partkey
+                   and ps_partkey = l_partkey and ps_suppkey = l_suppkey and o_orderkey = l_orderkey";
+        let plan = check(sql).await.to_string();
+        let place = |table: &str| plan.find(&format!("TableScan: {table}")).unwrap();
+        assert!(place("orders") > place("lineitem"), "{plan}");
+    }
+}
