@@ -1,6 +1,7 @@
 //! Running a query: plan, execute, convert to the types that go over the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use arrow::compute::cast;
@@ -8,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
@@ -17,11 +19,16 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures::{StreamExt, TryStreamExt, stream};
+use quire_kit::clock;
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::errors::datafusion_error;
 use crate::names::{name_columns, shown};
 use crate::{OutputColumn, SqlError, WireType, bind};
+
+/// Of the memory that queries hold, while some of it is to become free; without a change over so many looks nothing more will.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const STEADY_LOOKS: usize = 5;
 
 /// A planned query.
 pub(crate) struct Query {
@@ -110,6 +117,17 @@ fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
     plan.downcast_ref::<HashJoinExec>().is_some() || plan.children().into_iter().any(|child| has_hash_join(child.as_ref()))
 }
 
+/// Waits until what a dropped stream held is free, which the next attempt wants: its tasks end a moment after it.
+async fn released(pool: &dyn MemoryPool) {
+    let (mut held, mut steady) = (pool.reserved(), 0);
+    while held > 0 && steady < STEADY_LOOKS {
+        clock::sleep(LOOK_EVERY).await;
+        let now = pool.reserved();
+        steady = if now < held { 0 } else { steady + 1 };
+        held = now;
+    }
+}
+
 /// What `stream` gives. A hash join keeps one side in memory: when that has no room for it, and nothing was given yet, the query begins
 /// again with joins that sort, which spill.
 fn or_merged(
@@ -123,8 +141,8 @@ fn or_merged(
         let mut stream = stream;
         match stream.next().await {
             Some(Err(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
-                // What it holds is wanted by the next attempt.
                 drop(stream);
+                released(state.runtime_env().memory_pool.as_ref()).await;
                 tracing::info!(%error, "a hash join does not fit in memory: the query runs again with joins that sort");
                 metrics::counter!("quire_sql_merged_joins_total").increment(1);
                 let mut state = state;

@@ -14,6 +14,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when}
 
 use crate::apply::rewritten;
 
+/// The rows among which a value is looked for.
+const AMONG: &str = "quire:among";
+
 /// The plan with counts for such expressions of its select lists.
 pub(crate) fn apply(plan: LogicalPlan) -> Result<LogicalPlan> {
     if !has_any(&plan)? {
@@ -89,7 +92,7 @@ fn some(plan: LogicalPlan) -> Result<Expr> {
 /// `x IN (SELECT …)`: unknown when nothing is equal, but x or one of the values is NULL.
 fn is_among(within: InSubquery, inputs: &[DFSchemaRef]) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = within;
-    let rows = subquery.subquery.as_ref();
+    let rows = apart(subquery.subquery.as_ref(), &expr)?;
     let Some(column) = rows.schema().columns().into_iter().next().map(Expr::Column) else {
         return Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }));
     };
@@ -100,6 +103,16 @@ fn is_among(within: InSubquery, inputs: &[DFSchemaRef]) -> Result<Expr> {
     let among =
         when(equal, lit(true)).when(!some(rows.clone())?, lit(false)).when(expr.is_null().or(null), unknown).otherwise(lit(false))?;
     Ok(if negated { !among } else { among })
+}
+
+/// A sub-query's rows, under a name of their own where a column of theirs has that of one that `expr` reads outside: `rank IN (SELECT rank FROM
+/// node)` in a query from node. As a join's condition the planner would take the two for one, which equals itself.
+fn apart(rows: &LogicalPlan, expr: &Expr) -> Result<LogicalPlan> {
+    let outside = expr.column_refs();
+    match rows.schema().columns().iter().any(|column| outside.contains(column)) {
+        true => LogicalPlanBuilder::from(rows.clone()).alias(AMONG)?.build(),
+        false => Ok(rows.clone()),
+    }
 }
 
 /// An expression of the query around a sub-query, as it is within it.
