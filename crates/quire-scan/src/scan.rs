@@ -34,6 +34,9 @@ mod tests;
 /// Row groups ahead of the one being read whose pages are requested already. Two partitions times eight columns times four row groups of
 /// 0.3 MB is 20 MB in flight: the bandwidth-delay product of a 10 Gbit/s link at 16 ms.
 const PREFETCH_ROW_GROUPS: usize = 4;
+/// The same once pages have come from storage, which may be waiting for an object store: at 20 ms for a request, and 2 ms of work for a row
+/// group, so many are under way.
+const PREFETCH_FAR_ROW_GROUPS: usize = 16;
 /// Remaining columns are prefetched too while at least this share of row groups turned out to have survivors.
 const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
 
@@ -61,7 +64,9 @@ pub struct Scan {
     morsels: Vec<Morsel>,
     /// The next morsel to take, or the next range of the key.
     next: AtomicUsize,
+    /// How far columns of predicates have been requested, and the others.
     prefetched: AtomicUsize,
+    prefetched_payload: AtomicUsize,
     /// Pages that this scan has moved and counted: segment, row group and position of the column. Who reads one that was prefetched finds it
     /// in memory, but that is not where it came from.
     moved: Mutex<HashSet<(SegmentId, usize, usize)>>,
@@ -124,6 +129,7 @@ impl Scan {
             morsels,
             next: AtomicUsize::new(0),
             prefetched: AtomicUsize::new(0),
+            prefetched_payload: AtomicUsize::new(0),
             moved: Mutex::default(),
             read_row_groups: AtomicUsize::new(0),
             survived_row_groups: AtomicUsize::new(0),
@@ -179,18 +185,27 @@ impl Scan {
 
     /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
     fn prefetch(self: &Arc<Self>, from: usize) -> Result<(), ScanError> {
+        let is_far = self.counters.pages_remote.load(Ordering::Relaxed) > 0;
+        let ahead = if is_far { PREFETCH_FAR_ROW_GROUPS } else { PREFETCH_ROW_GROUPS };
         // In order of the key, most row groups are two morsels.
-        let ahead = if self.spec.ordered.is_some() { 2 * PREFETCH_ROW_GROUPS } else { PREFETCH_ROW_GROUPS };
+        let ahead = if self.spec.ordered.is_some() { 2 * ahead } else { ahead };
         let until = (from + ahead).min(self.morsels.len());
-        let start = self.prefetched.fetch_max(until, Ordering::Relaxed).max(from);
-        for morsel in self.morsels.get(start..until).unwrap_or_default() {
+        let fresh = |prefetched: &AtomicUsize| prefetched.fetch_max(until, Ordering::Relaxed).max(from)..until;
+        self.request(fresh(&self.prefetched), &self.filter_columns)?;
+        let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
+        if self.filter_columns.is_empty() || survived as f64 >= read as f64 * PREFETCH_PAYLOAD_ABOVE && read > 0 {
+            self.request(fresh(&self.prefetched_payload), &self.payload_columns)?;
+        }
+        Ok(())
+    }
+
+    /// Requests pages that are not in memory.
+    fn request(self: &Arc<Self>, morsels: Range<usize>, columns: &[usize]) -> Result<(), ScanError> {
+        for morsel in self.morsels.get(morsels).unwrap_or_default() {
             let Morsel::RowGroup { segment, row_group, part, .. } = morsel else { continue };
             if !part.is_first() || self.is_pruned(segment, *row_group)? {
                 continue;
             }
-            let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
-            let payload = self.filter_columns.is_empty() || survived as f64 >= read as f64 * PREFETCH_PAYLOAD_ABOVE && read > 0;
-            let columns = self.filter_columns.iter().chain(if payload { &self.payload_columns[..] } else { &[] });
             for &index in columns {
                 if self.source.resident(segment, *row_group, self.column(index)).is_none() {
                     let (scan, segment, row_group) = (self.clone(), segment.clone(), *row_group);
