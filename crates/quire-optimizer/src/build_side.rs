@@ -22,7 +22,7 @@ pub fn with_build_sides(plan: &LogicalPlan, tables: Arc<dyn TableStatistics>, op
     let estimator = Estimator::new(tables);
     let turned = |node: &LogicalPlan| match node {
         LogicalPlan::Join(join) if !join.null_aware && estimator.estimate(&join.right).rows < estimator.estimate(&join.left).rows => {
-            turned(join)
+            turned(join).map(Some)
         }
         _ => Ok(None),
     };
@@ -30,7 +30,7 @@ pub fn with_build_sides(plan: &LogicalPlan, tables: Arc<dyn TableStatistics>, op
 }
 
 /// The same join from the other side, with its columns as they were.
-fn turned(join: &Join) -> Result<Option<LogicalPlan>> {
+fn turned(join: &Join) -> Result<LogicalPlan> {
     let join_type = match join.join_type {
         JoinType::Inner => JoinType::Inner,
         JoinType::Full => JoinType::Full,
@@ -40,9 +40,10 @@ fn turned(join: &Join) -> Result<Option<LogicalPlan>> {
         JoinType::RightSemi => JoinType::LeftSemi,
         JoinType::LeftAnti => JoinType::RightAnti,
         JoinType::RightAnti => JoinType::LeftAnti,
-        JoinType::LeftMark | JoinType::RightMark => return Ok(None),
+        JoinType::LeftMark => JoinType::RightMark,
+        JoinType::RightMark => JoinType::LeftMark,
     };
-    let turned = LogicalPlan::Join(Join::try_new(
+    let turned = Join::try_new(
         join.right.clone(),
         join.left.clone(),
         join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect(),
@@ -51,12 +52,15 @@ fn turned(join: &Join) -> Result<Option<LogicalPlan>> {
         JoinConstraint::On,
         join.null_equality,
         join.null_aware,
-    )?);
-    if turned.schema().fields() == join.schema.fields() {
-        return Ok(Some(turned));
+    )?;
+    // Both sides may be of one table: then only the qualifiers tell their columns apart.
+    let same = turned.schema.iter().eq(join.schema.iter());
+    let turned = LogicalPlan::Join(turned);
+    if same {
+        return Ok(turned);
     }
     let columns = join.schema.iter().map(|field| Expr::Column(Column::from(field))).collect();
-    Ok(Some(LogicalPlan::Projection(Projection::try_new_with_schema(columns, Arc::new(turned), join.schema.clone())?)))
+    Ok(LogicalPlan::Projection(Projection::try_new_with_schema(columns, Arc::new(turned), join.schema.clone())?))
 }
 
 #[cfg(test)]
@@ -89,8 +93,18 @@ mod tests {
             check(&format!("select * from orders where {not} exists (select 1 from nation where n_nationkey = o_custkey)")).await;
             check(&format!("select * from nation where {not} exists (select 1 from orders where n_nationkey = o_custkey)")).await;
         }
+        check("select * from orders where o_totalprice > 10 or o_custkey in (select n_nationkey from nation)").await;
         check("select * from orders, nation, customer, lineitem where o_custkey = c_custkey and c_nationkey = n_nationkey and l_orderkey = o_orderkey")
             .await;
+    }
+
+    #[tokio::test]
+    async fn a_table_joined_with_itself_keeps_its_columns_apart() {
+        for kind in ["join", "left join", "right join", "full join"] {
+            let few = "(select * from orders where o_orderstatus = 'F')";
+            let plan = check(&format!("select * from orders a {kind} {few} b on a.o_orderkey = b.o_custkey")).await.to_string();
+            assert!(plan.starts_with("Projection: a.o_orderkey"), "{plan}");
+        }
     }
 
     #[tokio::test]

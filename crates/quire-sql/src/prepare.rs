@@ -141,12 +141,15 @@ fn wire_type(data_type: &DataType) -> Result<Option<WireType>, SqlError> {
 
 /// A parameter's type, in the syntax tree's terms.
 fn syntax_type(ty: WireType) -> Result<DataType, SqlError> {
+    // A parameter has no length and no precision: what is too long for its column is told so there, and equals nothing in it.
+    let unbounded = |ty: SqlType| match ty {
+        SqlType::Varchar(_) | SqlType::Char(_) => "text".to_string(),
+        SqlType::Numeric { .. } => "numeric".to_string(),
+        ty => ty.name(),
+    };
     let name = match ty {
-        // A parameter has no length and no precision: what is too long for its column is told so there, and equals nothing in it.
-        WireType::Scalar(SqlType::Varchar(_)) => "character varying".into(),
-        WireType::Scalar(SqlType::Numeric { .. }) => "numeric".into(),
-        WireType::Scalar(ty) => ty.name(),
-        WireType::Array(ty) | WireType::Vector(ty) => format!("{}[]", ty.name()),
+        WireType::Scalar(ty) => unbounded(ty),
+        WireType::Array(ty) | WireType::Vector(ty) => format!("{}[]", unbounded(ty)),
         WireType::Oid => "bigint".into(),
         WireType::Name | WireType::QuotedChar | WireType::Unknown => "text".into(),
     };

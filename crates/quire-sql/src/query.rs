@@ -29,6 +29,8 @@ use crate::{OutputColumn, SqlError, WireType, bind};
 /// Of the memory that queries hold, while some of it is to become free; without a change over so many looks nothing more will.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const STEADY_LOOKS: usize = 5;
+/// Others may come and go all the time.
+const LOOKS_MAX: usize = 50;
 
 /// A planned query.
 pub(crate) struct Query {
@@ -120,7 +122,10 @@ fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
 /// Waits until what a dropped stream held is free, which the next attempt wants: its tasks end a moment after it.
 async fn released(pool: &dyn MemoryPool) {
     let (mut held, mut steady) = (pool.reserved(), 0);
-    while held > 0 && steady < STEADY_LOOKS {
+    for _ in 0..LOOKS_MAX {
+        if held == 0 || steady == STEADY_LOOKS {
+            break;
+        }
         clock::sleep(LOOK_EVERY).await;
         let now = pool.reserved();
         steady = if now < held { 0 } else { steady + 1 };

@@ -34,7 +34,12 @@ impl Session {
     pub fn home(&self) -> Home<'static> {
         let now = match &self.block {
             Block::Open(transaction) => transaction.began(),
-            Block::None | Block::Failed => clock::wall().as_micros() as i64,
+            Block::None => {
+                // What SET LOCAL set for the statement before is over, as it is when the next one begins.
+                self.settings.lock().end_local();
+                clock::wall().as_micros() as i64
+            }
+            Block::Failed => clock::wall().as_micros() as i64,
         };
         Home::new(self.in_force().time_zone.to_string(), now)
     }

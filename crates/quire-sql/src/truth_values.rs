@@ -27,6 +27,9 @@ pub(crate) fn apply(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(node));
         }
         rewritten(node, |expr, inputs| match expr {
+            Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) if !can_be_counted(&subquery)? => {
+                Ok(Transformed::no(expr))
+            }
             Expr::Exists(Exists { subquery, negated }) => {
                 let exists = some(rows_of(&subquery)?)?;
                 Ok(Transformed::yes(if negated { !exists } else { exists }))
@@ -50,6 +53,28 @@ fn has_any(plan: &LogicalPlan) -> Result<bool> {
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
+}
+
+/// Whether a count of a sub-query's rows may stand for it. What is counted or numbered within it for the row around it, the planner would count
+/// for all of them at once, and then there is no row where nothing is found; and what is volatile must be asked as often as is written.
+fn can_be_counted(subquery: &Subquery) -> Result<bool> {
+    let plan = subquery.subquery.as_ref();
+    let depends = !plan.all_out_ref_exprs().is_empty();
+    let mut counts = true;
+    plan.apply_with_subqueries(|node| {
+        let gathers = match node {
+            LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+            LogicalPlan::Window(_) => true,
+            _ => false,
+        };
+        counts &= !(depends && gathers);
+        node.apply_expressions(|expr| {
+            counts &= !expr.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if counts { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(counts)
 }
 
 /// A sub-query's rows, whatever is selected of them: in what order they come, and which come again, makes no difference to whether there is

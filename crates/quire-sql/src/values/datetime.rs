@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use arrow::datatypes::IntervalMonthDayNano;
-use chrono::{DateTime, NaiveDate, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
 use quire_types::SqlType;
 
 use super::ValueError;
@@ -235,8 +235,12 @@ fn zone_offset(zone: &str, local: i64) -> Option<i64> {
     }
     let named: chrono_tz::Tz = zone.parse().ok()?;
     let local = DateTime::from_timestamp_micros(local)?.naive_utc();
-    let resolved: DateTime<chrono_tz::Tz> = named.from_local_datetime(&local).earliest()?;
-    Some(local.signed_duration_since(resolved.naive_utc()).num_seconds())
+    let offset = |local: NaiveDateTime| -> Option<i64> {
+        let resolved: DateTime<chrono_tz::Tz> = named.from_local_datetime(&local).latest()?;
+        Some(local.signed_duration_since(resolved.naive_utc()).num_seconds())
+    };
+    // As PostgreSQL: of a time that there is twice, the second one; of one that clocks leave out, as if they had not been changed yet.
+    offset(local).or_else(|| offset(local.checked_sub_signed(TimeDelta::hours(3))?))
 }
 
 /// Seconds east of UTC that a zone is at a moment. `None` for a zone that is not known.
@@ -298,6 +302,9 @@ pub(crate) fn parse_timestamp(text: &str, ty: SqlType, home: &Home<'_>) -> Resul
     let rest = rest.strip_prefix('T').unwrap_or(rest).trim_start();
     let (time, zone) = if rest.is_empty() { (0, "") } else { time_of_day(rest).map_err(|()| range())?.ok_or_else(invalid)? };
     let local = days.checked_mul(DAY_MICROS).and_then(|d| d.checked_add(time)).ok_or_else(range)?;
+    if ty != SqlType::Timestamptz && zone.trim().is_empty() {
+        return Ok(local);
+    }
     let named = zone.trim().starts_with(|c: char| c.is_alphabetic());
     let zone = if zone.trim().is_empty() { home.zone() } else { zone };
     let unknown = || if named { ValueError::new("22023", format!("time zone \"{}\" not recognized", zone.trim())) } else { invalid() };

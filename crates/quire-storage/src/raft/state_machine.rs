@@ -193,7 +193,7 @@ impl RaftStateMachine<Group> for StateMachine {
                     }
                 };
                 let log_id = entry.log_id();
-                if self.applied.last.is_some_and(|last| log_id.index != last.index + 1) {
+                if log_id.index != self.applied.last.map_or(0, |last| last.index + 1) {
                     failed = Some(io::Error::other(format!("the log has no entry between {:?} and {log_id}", self.applied.last)));
                     break;
                 }
