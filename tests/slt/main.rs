@@ -87,6 +87,7 @@ files! {
     select_joins,
     select_subqueries,
     select_windows,
+    self_joins,
     sequences,
     settings,
     shared_subplans,
