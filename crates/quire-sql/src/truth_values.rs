@@ -27,7 +27,7 @@ pub(crate) fn apply(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(node));
         }
         rewritten(node, |expr, inputs| match expr {
-            Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) if !can_be_counted(&subquery)? => {
+            Expr::Exists(Exists { ref subquery, .. }) | Expr::InSubquery(InSubquery { ref subquery, .. }) if !can_be_counted(subquery)? => {
                 Ok(Transformed::no(expr))
             }
             Expr::Exists(Exists { subquery, negated }) => {
