@@ -1,5 +1,6 @@
 //! Makes a plan of an order of joins.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use datafusion::common::{DFSchemaRef, JoinConstraint, JoinType, NullEquality, Result};
@@ -7,7 +8,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, Projection};
 
 use super::cluster::{Cluster, ColumnId, Mask, Tree};
-use super::graph::{Graph, is_subset};
+use super::graph::{Class, Graph, is_subset};
 
 /// The plan of `tree`, with the fields of `schema`: the cluster's, in their order and by their names.
 pub(super) fn build(graph: &Graph, tree: &Tree, schema: &DFSchemaRef) -> Result<LogicalPlan> {
@@ -62,8 +63,14 @@ fn inner(graph: &Graph, a: (LogicalPlan, Mask), b: (LogicalPlan, Mask)) -> Resul
     let set = left_set | right_set;
     let mut on = vec![];
     let mut filters = vec![];
-    for class in &graph.classes {
-        let member = |side: Mask| class.members.iter().map(|m| m.column).find(|column| side & (1 << column.leaf) != 0);
+    let connecting: Vec<&Class> = graph.classes.iter().filter(|c| c.leaves & left_set != 0 && c.leaves & right_set != 0).collect();
+    // Of columns that are equal, those of one leaf: together they may be its key, which says how many rows there can be.
+    let shared = |leaf: usize| connecting.iter().filter(|class| class.leaves & (1 << leaf) != 0).count();
+    for class in &connecting {
+        let member = |side: Mask| {
+            let columns = class.members.iter().map(|m| m.column).filter(|column| side & (1 << column.leaf) != 0);
+            columns.min_by_key(|column| Reverse(shared(column.leaf)))
+        };
         if let (Some(l), Some(r)) = (member(left_set), member(right_set)) {
             on.push((column(&graph.cluster, l), column(&graph.cluster, r)));
         }
