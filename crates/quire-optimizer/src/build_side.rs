@@ -65,6 +65,8 @@ fn turned(join: &Join) -> Result<LogicalPlan> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use datafusion::logical_expr::LogicalPlan;
 
     use super::with_build_sides;

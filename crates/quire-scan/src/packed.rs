@@ -182,6 +182,8 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Arc;
 
     use arrow::array::{Array, ArrayRef, Decimal128Array, StringViewArray};

@@ -229,7 +229,7 @@ fn array_of_rows(query: Query, order: Vec<OrderByExpr>, item: Option<&SelectItem
     if let SetExpr::Select(select) = outer.body.as_mut() {
         select.projection = vec![SelectItem::UnnamedExpr(collect)];
         if let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation) {
-            *subquery = Box::new(query);
+            **subquery = query;
         }
     }
     Ok(call("quire_array", vec![Expr::Subquery(outer)]))

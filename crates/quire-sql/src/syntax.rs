@@ -144,10 +144,13 @@ fn expressions(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                 }
             }
             // EXISTS (SELECT): of no columns at all.
-            Keyword::SELECT if i > 1 && is(tokens.get(i - 1), &Token::LParen) && is(tokens.get(i + 1), &Token::RParen) => {
-                if keyword(tokens.get(i - 2)) == Keyword::EXISTS {
-                    tokens.insert(i + 1, at(span, Token::Number("1".into(), false)));
-                }
+            Keyword::SELECT
+                if i > 1
+                    && keyword(tokens.get(i - 2)) == Keyword::EXISTS
+                    && is(tokens.get(i - 1), &Token::LParen)
+                    && is(tokens.get(i + 1), &Token::RParen) =>
+            {
+                tokens.insert(i + 1, at(span, Token::Number("1".into(), false)));
             }
             _ if is_word(tokens.get(i), "ISNULL") && ends_value(&tokens[..i]) => {
                 tokens.splice(i..i + 1, words(span, "IS NULL"));
