@@ -18,7 +18,7 @@ use crate::{http, life, storage};
 /// Runs until a signal.
 pub(crate) fn run(args: Dev) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
-    let storage_side = life::runtime("storage")?;
+    let storage_side = life::half_runtime("storage")?;
     let compute_side = life::runtime("compute")?;
     let result = compute_side.block_on(serve(args, storage_side.handle()));
     // A query in the middle of a computation does not hold the process up.

@@ -9,7 +9,18 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A runtime of its own for one side of a process, so that busy queries never hold up the log's heartbeats.
 pub(crate) fn runtime(name: &'static str) -> anyhow::Result<Runtime> {
-    Builder::new_multi_thread().enable_all().thread_name(name).build().with_context(|| format!("cannot start the {name} threads"))
+    runtime_with(name, |builder| builder)
+}
+
+/// The same where the process has two sides: storage waits more than it works, and fewer threads wake each other less.
+pub(crate) fn half_runtime(name: &'static str) -> anyhow::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    runtime_with(name, |builder| builder.worker_threads(processors.div_ceil(2)))
+}
+
+fn runtime_with(name: &'static str, change: impl Fn(&mut Builder) -> &mut Builder) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    change(builder.enable_all().thread_name(name)).build().with_context(|| format!("cannot start the {name} threads"))
 }
 
 /// Runs a command that ends by itself.
