@@ -28,9 +28,9 @@ use crate::{OutputColumn, SqlError, WireType, bind};
 
 /// Of the memory that queries hold, while some of it is to become free; without a change over so many looks nothing more will.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-const STEADY_LOOKS: usize = 5;
+const STEADY_LOOKS: usize = 50;
 /// Others may come and go all the time.
-const LOOKS_MAX: usize = 50;
+const LOOKS_MAX: usize = 200;
 
 /// A planned query.
 pub(crate) struct Query {
