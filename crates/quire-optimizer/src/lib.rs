@@ -40,6 +40,9 @@ pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
 mod fixture;
 
 #[cfg(test)]
+mod stub;
+
+#[cfg(test)]
 mod subquery_tests;
 
 /// DataFusion's rules with ours among them.

@@ -187,15 +187,7 @@ impl TableBuilder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-
-    fn check(sql: &str, expected: &str) {
-        let tokens = crate::syntax::tokens(sql).expect("it has tokens").expect("it is well spelled");
-        let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
-        let statements = parser.parse_statements().expect(sql);
-        assert_eq!(statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected);
-    }
+    use crate::syntax::check;
 
     #[test]
     fn like_is_a_column_to_the_parser() {

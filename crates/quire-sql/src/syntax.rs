@@ -445,19 +445,21 @@ fn create_table(tokens: &mut Vec<TokenWithSpan>) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// For tests: what the parser makes of a query string's tokens.
+#[cfg(test)]
+pub(crate) fn check(sql: &str, expected: &str) {
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    let tokens = tokens(sql).expect("it has tokens").expect("it is well spelled");
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
+    let statements = parser.parse_statements().expect(sql);
+    assert_eq!(statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected);
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-
-    fn check(sql: &str, expected: &str) {
-        let tokens = super::tokens(sql).unwrap().unwrap();
-        let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
-        let statements = parser.parse_statements().unwrap();
-        let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
-        assert_eq!(statements.join("; "), expected);
-    }
+    use super::check;
 
     #[test]
     fn what_the_parser_lacks_is_respelled() {

@@ -134,15 +134,7 @@ fn overriding(tokens: &mut Vec<TokenWithSpan>) {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-
-    fn check(sql: &str, expected: &str) {
-        let tokens = crate::syntax::tokens(sql).expect("it has tokens").expect("it is well spelled");
-        let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
-        let statements = parser.parse_statements().expect(sql);
-        assert_eq!(statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected);
-    }
+    use crate::syntax::check;
 
     #[test]
     fn what_the_parser_lacks_is_respelled() {

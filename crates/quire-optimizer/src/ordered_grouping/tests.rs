@@ -1,29 +1,20 @@
 #![allow(clippy::unwrap_used)]
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
-use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, displayable};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::stream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 
+use crate::stub::{StubTable, in_order, same};
 use crate::{OptimizerOptions, physical_rules};
 
 const PARTITIONS: usize = 3;
@@ -33,13 +24,6 @@ const BATCH_ROWS: usize = 16;
 /// What scans say of their rows; half as many keys.
 const MANY: usize = 10_000_000;
 
-/// A table `t (k, v, w)` that can be read in the order of `k`.
-#[derive(Clone, Copy, Debug)]
-struct Keyed {
-    /// Rows that it is said to have.
-    rows: usize,
-}
-
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(["k", "v", "w"].map(|name| Field::new(name, DataType::Int64, false)).to_vec()))
 }
@@ -48,109 +32,27 @@ fn row(number: usize) -> [usize; 3] {
     [number / ROWS_OF_A_KEY, number * 7919 % 11, number % 5]
 }
 
-#[async_trait]
-impl TableProvider for Keyed {
-    fn schema(&self) -> SchemaRef {
-        schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, _: &[Expr], _: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        let projection = projection.cloned().unwrap_or_else(|| vec![0, 1, 2]);
-        Ok(Arc::new(KeyedScan::new(*self, projection, false)))
-    }
+fn batch(rows: &[[usize; 3]]) -> Result<RecordBatch> {
+    let column = |index: usize| Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row[index] as i64))) as ArrayRef;
+    Ok(RecordBatch::try_new(schema(), (0..3).map(column).collect())?)
 }
 
-#[derive(Debug)]
-struct KeyedScan {
-    table: Keyed,
-    projection: Vec<usize>,
-    in_order: bool,
-    properties: Arc<PlanProperties>,
+fn read(partition: usize, in_order: bool) -> BoxStream<'static, Result<RecordBatch>> {
+    let place = |number: usize| if in_order { row(number)[0] * PARTITIONS * ROWS_OF_A_KEY / ROWS } else { number % PARTITIONS };
+    let rows: Vec<[usize; 3]> = (0..ROWS).filter(|&number| place(number) == partition).map(row).collect();
+    let batches: Vec<Result<RecordBatch>> = rows.chunks(BATCH_ROWS).map(batch).collect();
+    stream::iter(batches).boxed()
 }
 
-impl KeyedScan {
-    fn new(table: Keyed, projection: Vec<usize>, in_order: bool) -> KeyedScan {
-        let schema = Arc::new(schema().project(&projection).unwrap());
-        let mut equivalences = EquivalenceProperties::new(schema);
-        if let Some(column) = projection.iter().position(|&index| index == 0).filter(|_| in_order) {
-            let ascending = SortOptions { descending: false, nulls_first: false };
-            equivalences.add_ordering([PhysicalSortExpr::new(Arc::new(Column::new("k", column)), ascending)]);
-        }
-        let properties = PlanProperties::new(
-            equivalences,
-            Partitioning::UnknownPartitioning(PARTITIONS),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        KeyedScan { table, projection, in_order, properties: Arc::new(properties) }
-    }
-
-    fn batch(&self, rows: &[[usize; 3]]) -> Result<RecordBatch> {
-        let column = |&index: &usize| Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row[index] as i64))) as ArrayRef;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema(), self.projection.iter().map(column).collect(), &options)?)
-    }
-}
-
-impl DisplayAs for KeyedScan {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyedScan: in_order={}", self.in_order)
-    }
-}
-
-impl ExecutionPlan for KeyedScan {
-    fn name(&self) -> &str {
-        "KeyedScan"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![]
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let keys = ColumnStatistics::new_unknown().with_distinct_count(Precision::Inexact(self.table.rows / 2));
-        let others = ColumnStatistics::new_unknown().with_distinct_count(Precision::Inexact(11));
-        let column = |&index: &usize| if index == 0 { keys.clone() } else { others.clone() };
-        Ok(Arc::new(Statistics {
-            num_rows: Precision::Inexact(self.table.rows),
-            total_byte_size: Precision::Absent,
-            column_statistics: self.projection.iter().map(column).collect(),
-        }))
-    }
-
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let place = |number: usize| if self.in_order { row(number)[0] * PARTITIONS * ROWS_OF_A_KEY / ROWS } else { number % PARTITIONS };
-        let rows: Vec<[usize; 3]> = (0..ROWS).filter(|&number| place(number) == partition).map(row).collect();
-        let batches: Vec<Result<RecordBatch>> = rows.chunks(BATCH_ROWS).map(|rows| self.batch(rows)).collect();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(batches))))
-    }
-}
-
-fn same(a: &dyn ExecutionPlan, b: &dyn ExecutionPlan) -> bool {
-    let (Some(a), Some(b)) = (a.downcast_ref::<KeyedScan>(), b.downcast_ref::<KeyedScan>()) else { return false };
-    a.projection == b.projection && a.in_order == b.in_order
-}
-
-fn in_order(plan: &dyn ExecutionPlan, column: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let Some(scan) = plan.downcast_ref::<KeyedScan>() else { return Ok(None) };
-    let is_key = scan.projection.get(column) == Some(&0);
-    Ok(is_key.then(|| Arc::new(KeyedScan::new(scan.table, scan.projection.clone(), true)) as Arc<dyn ExecutionPlan>))
+/// A table `t (k, v, w)` that can be read in the order of `k`, and that is said to have so many rows.
+fn keyed(rows: usize) -> StubTable {
+    let distinct = |count| ColumnStatistics::new_unknown().with_distinct_count(Precision::Inexact(count));
+    let statistics = Statistics {
+        num_rows: Precision::Inexact(rows),
+        total_byte_size: Precision::Absent,
+        column_statistics: vec![distinct(rows / 2), distinct(11), distinct(11)],
+    };
+    StubTable { schema: schema(), partitions: PARTITIONS, statistics, read: Arc::new(read) }
 }
 
 fn context(rows: usize, ordered_grouping: bool) -> SessionContext {
@@ -162,7 +64,7 @@ fn context(rows: usize, ordered_grouping: bool) -> SessionContext {
         .with_physical_optimizer_rules(physical_rules(Arc::new(same), Arc::new(in_order)))
         .build();
     let context = SessionContext::new_with_state(state);
-    context.register_table("t", Arc::new(Keyed { rows })).unwrap();
+    context.register_table("t", Arc::new(keyed(rows))).unwrap();
     context
 }
 

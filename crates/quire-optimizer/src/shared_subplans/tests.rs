@@ -1,31 +1,26 @@
 #![allow(clippy::unwrap_used)]
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{fmt, iter};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, displayable};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use super::exec::{Shared, SharedExec};
 use super::physical_rules;
 use crate::OptimizerOptions;
+use crate::stub::{StubScan, StubTable, same};
 
 /// Partitions of the test's scans.
 const PARTITIONS: usize = 2;
@@ -33,7 +28,7 @@ const BATCHES: usize = 10;
 const BATCH_ROWS: usize = 100;
 
 /// What a scan gives after its batches.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy)]
 enum After {
     End,
     Error,
@@ -42,16 +37,28 @@ enum After {
 }
 
 /// A table `t (k, v)` that counts the partitions read.
-#[derive(Clone, Debug)]
 struct Counted {
-    batches: usize,
-    after: After,
+    table: StubTable,
     read: Arc<AtomicUsize>,
 }
 
 impl Counted {
     fn new(batches: usize, after: After) -> Counted {
-        Counted { batches, after, read: Arc::default() }
+        let read = Arc::new(AtomicUsize::new(0));
+        let counter = read.clone();
+        let counted = move |partition: usize, _: bool| -> BoxStream<'static, Result<RecordBatch>> {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let made = move |number| -> Result<RecordBatch> { Ok(batch(partition, number)) };
+            let batches = (0..batches).map(made);
+            let error = || -> Result<RecordBatch> { Err(DataFusionError::Execution("the scan failed".into())) };
+            match after {
+                After::End => stream::iter(batches).boxed(),
+                After::Error => stream::iter(batches.chain(iter::once_with(error))).boxed(),
+                After::Silence => stream::iter(batches).chain(stream::pending()).boxed(),
+            }
+        };
+        let statistics = Statistics::new_unknown(&schema());
+        Counted { table: StubTable { schema: schema(), partitions: PARTITIONS, statistics, read: Arc::new(counted) }, read }
     }
 
     fn read(&self) -> usize {
@@ -70,88 +77,6 @@ fn batch(partition: usize, number: usize) -> RecordBatch {
     RecordBatch::try_new(schema(), vec![keys, Arc::new(Int64Array::from_iter_values(values))]).unwrap()
 }
 
-#[async_trait]
-impl TableProvider for Counted {
-    fn schema(&self) -> SchemaRef {
-        schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, _: &[Expr], _: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(CountedScan::new(self.clone(), projection.cloned().unwrap_or_else(|| vec![0, 1]))))
-    }
-}
-
-#[derive(Debug)]
-struct CountedScan {
-    table: Counted,
-    projection: Vec<usize>,
-    properties: Arc<PlanProperties>,
-}
-
-impl CountedScan {
-    fn new(table: Counted, projection: Vec<usize>) -> CountedScan {
-        let schema = Arc::new(schema().project(&projection).unwrap());
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(PARTITIONS),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        CountedScan { table, projection, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for CountedScan {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CountedScan")
-    }
-}
-
-impl ExecutionPlan for CountedScan {
-    fn name(&self) -> &str {
-        "CountedScan"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![]
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.table.read.fetch_add(1, Ordering::Relaxed);
-        let projection = self.projection.clone();
-        let made = move |number| -> Result<RecordBatch> { Ok(batch(partition, number).project(&projection)?) };
-        let batches = (0..self.table.batches).map(made);
-        let error = || -> Result<RecordBatch> { Err(DataFusionError::Execution("the scan failed".into())) };
-        let batches = match self.table.after {
-            After::End => stream::iter(batches).boxed(),
-            After::Error => stream::iter(batches.chain(iter::once_with(error))).boxed(),
-            After::Silence => stream::iter(batches).chain(stream::pending()).boxed(),
-        };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
-    }
-}
-
-fn same_counted(a: &dyn ExecutionPlan, b: &dyn ExecutionPlan) -> bool {
-    let (Some(a), Some(b)) = (a.downcast_ref::<CountedScan>(), b.downcast_ref::<CountedScan>()) else { return false };
-    Arc::ptr_eq(&a.table.read, &b.table.read) && a.projection == b.projection
-}
-
 fn in_no_order(_: &dyn ExecutionPlan, _: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     Ok(None)
 }
@@ -162,10 +87,10 @@ fn context(table: &Counted, shared_subplans: bool) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
-        .with_physical_optimizer_rules(physical_rules(Arc::new(same_counted), Arc::new(in_no_order)))
+        .with_physical_optimizer_rules(physical_rules(Arc::new(same), Arc::new(in_no_order)))
         .build();
     let context = SessionContext::new_with_state(state);
-    context.register_table("t", Arc::new(table.clone())).unwrap();
+    context.register_table("t", Arc::new(table.table.clone())).unwrap();
     context
 }
 
@@ -245,7 +170,7 @@ async fn an_error_fails_the_query() {
 
 /// The operator itself, in so many places.
 fn places(table: &Counted, count: usize) -> Vec<Arc<dyn ExecutionPlan>> {
-    let input: Arc<dyn ExecutionPlan> = Arc::new(CountedScan::new(table.clone(), vec![0, 1]));
+    let input: Arc<dyn ExecutionPlan> = Arc::new(StubScan::new(table.table.clone(), vec![0, 1], false));
     let shared = Arc::new(Shared::new(1));
     (0..count).map(|_| Arc::new(SharedExec::new(shared.clone(), input.clone())) as Arc<dyn ExecutionPlan>).collect()
 }
