@@ -85,6 +85,95 @@ async fn a_deferred_key_is_certified_as_others_are() -> Result<()> {
     Ok(())
 }
 
+/// Prepared INSERTs of values are tried on a snapshot that others took before: what they come to is as if they had taken their own.
+#[tokio::test]
+async fn an_insert_tried_early_sees_what_others_have_committed() -> Result<()> {
+    let quire = Quire::builder().compute_nodes(2).start().await?;
+    let (one, two) = (quire.connect_to(0).await?, quire.connect_to(1).await?);
+    one.batch_execute("CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE t (a int PRIMARY KEY, p int REFERENCES p)").await?;
+    let insert = two.prepare("INSERT INTO t VALUES ($1, $2)").await?;
+    let code = |error: tokio_postgres::Error| error.code().map(|code| code.code().to_string()).unwrap_or_default();
+    for n in 0..20i32 {
+        // A key that is taken, one that is free again, a row to point at that has come, one that has gone.
+        one.batch_execute(&format!("INSERT INTO p VALUES ({n}); INSERT INTO t VALUES ({n}, {n})")).await?;
+        let taken = two.execute(&insert, &[&n, &n]).await.err().context("a key twice")?;
+        ensure!(code(taken) == "23505");
+        one.batch_execute(&format!("DELETE FROM t WHERE a = {n}")).await?;
+        ensure!(two.execute(&insert, &[&n, &n]).await? == 1);
+        one.batch_execute(&format!("DELETE FROM t WHERE a = {n}; DELETE FROM p WHERE a = {n}")).await?;
+        let orphan = two.execute(&insert, &[&n, &n]).await.err().context("a row that points nowhere")?;
+        ensure!(code(orphan) == "23503");
+    }
+    one.batch_execute("ALTER TABLE t ADD COLUMN c int DEFAULT 7").await?;
+    ensure!(two.execute(&insert, &[&100i32, &None::<i32>]).await? == 1);
+    ensure!(text(&one, "SELECT c FROM t WHERE a = 100").await? == "7");
+    one.batch_execute("DROP TABLE t; CREATE TABLE t (a int, p int CHECK (p > 0))").await?;
+    let refused = two.execute(&insert, &[&1i32, &0i32]).await.err().context("a CHECK")?;
+    ensure!(code(refused) == "23514");
+    ensure!(two.execute(&insert, &[&1i32, &1i32]).await? == 1);
+
+    // A name means what it means when the statement runs.
+    one.batch_execute("CREATE SCHEMA s; CREATE TABLE q (a int)").await?;
+    two.batch_execute("SET search_path = s, public").await?;
+    let insert = two.prepare("INSERT INTO q VALUES ($1)").await?;
+    ensure!(two.execute(&insert, &[&1i32]).await? == 1);
+    one.batch_execute("CREATE TABLE s.q (a int)").await?;
+    ensure!(two.execute(&insert, &[&2i32]).await? == 1);
+    ensure!(text(&one, "SELECT (SELECT max(a) FROM public.q) || ',' || (SELECT max(a) FROM s.q)").await? == "1,2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_block_reads_its_own_row_and_inserts_without_a_snapshot() -> Result<()> {
+    let quire = Quire::dev().await?;
+    let (one, two) = (quire.connect().await?, quire.connect().await?);
+    one.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE log (a int)").await?;
+    let update = one.prepare("UPDATE t SET b = b + $2 WHERE a = $1").await?;
+    let select = one.prepare("SELECT b FROM t WHERE a = $1").await?;
+    let insert = one.prepare("INSERT INTO log VALUES ($1)").await?;
+    let b = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>();
+
+    one.batch_execute("BEGIN").await?;
+    one.execute(&update, &[&1i32, &10i32]).await?;
+    two.batch_execute("UPDATE t SET b = 20 WHERE a = 2; ALTER TABLE log ADD COLUMN b int DEFAULT 5").await?;
+    ensure!(b(one.query(&select, &[&1i32]).await?) == [11], "its own row");
+    ensure!(b(one.query(&select, &[&2i32]).await?) == [20], "another's, committed since");
+    one.execute(&insert, &[&1i32]).await?;
+    one.batch_execute("DELETE FROM t WHERE a = 1").await?;
+    ensure!(b(one.query(&select, &[&1i32]).await?).is_empty(), "its own row is gone");
+    one.batch_execute("COMMIT").await?;
+    ensure!(text(&two, "SELECT a || ',' || b FROM log").await? == "1,5", "the INSERT knew the column that was added before it");
+
+    // What another session has defined since, and the row that it wants.
+    one.batch_execute("CREATE TABLE parent (a int PRIMARY KEY); CREATE TABLE child (a int, p int)").await?;
+    let child = one.prepare("INSERT INTO child VALUES ($1, $2)").await?;
+    two.batch_execute("ALTER TABLE child ADD FOREIGN KEY (p) REFERENCES parent").await?;
+    one.batch_execute("BEGIN; SELECT 1").await?;
+    two.batch_execute("INSERT INTO parent VALUES (7)").await?;
+    one.execute(&child, &[&1i32, &7i32]).await?;
+    one.batch_execute("COMMIT; BEGIN; SELECT 1").await?;
+    two.batch_execute("TRUNCATE log").await?;
+    one.execute(&insert, &[&2i32]).await?;
+    one.batch_execute("COMMIT").await?;
+
+    // The INSERT without a snapshot is no reason for the next one's to be of its time.
+    two.batch_execute("INSERT INTO parent VALUES (8)").await?;
+    one.batch_execute("BEGIN; SAVEPOINT s").await?;
+    one.execute(&insert, &[&3i32]).await?;
+    one.execute(&child, &[&2i32, &8i32]).await?;
+    one.batch_execute("COMMIT").await?;
+    ensure!(text(&two, "SELECT (SELECT count(*) FROM log) || ',' || (SELECT count(*) FROM child)").await? == "2,2");
+
+    // A row that another changed in the meantime is the transaction's own, until COMMIT says that it is not.
+    one.batch_execute("BEGIN").await?;
+    one.execute(&update, &[&2i32, &1i32]).await?;
+    two.batch_execute("UPDATE t SET b = 0 WHERE a = 2").await?;
+    ensure!(b(one.query(&select, &[&2i32]).await?) == [21]);
+    ensure!(refused(&one, "COMMIT").await? == "40001");
+    ensure!(text(&two, "SELECT b FROM t WHERE a = 2").await? == "0");
+    Ok(())
+}
+
 #[tokio::test]
 async fn outcomes_outlive_a_restart() -> Result<()> {
     let mut quire = Quire::dev().await?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
+use quire_kit::clock;
 use quire_proto::v1;
-use quire_types::{Commit, Outcome, TxnId};
-use tokio::sync::oneshot;
+use quire_types::{CatalogChange, Commit, Outcome, TxnId};
+use tokio::sync::{Notify, oneshot};
 use tonic::Status;
 
 use crate::client::{Inner, StorageClient};
@@ -27,17 +28,34 @@ const SHARED_BYTES_MAX: usize = 64 << 10;
 const SHARED_MAX: usize = 256;
 /// Shared requests under way. While one is, commits gather for the next: the fewer requests, the more share a flush and a round trip.
 const REQUESTS_MAX: usize = 1;
+/// A request that carried fewer is no sign of many clients: the next one does not wait (`commit_siblings` of Postgres).
+const SIBLINGS_MIN: usize = 4;
+/// Nor does it wait longer for as many as the last one carried (`commit_delay`).
+const DELAY_MAX: Duration = Duration::from_millis(2);
 
 /// Commits that wait to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     queue: Mutex<Queue>,
+    /// Said when as many wait as the last request carried.
+    gathered: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
     requests: usize,
+    /// Commits that the last request carried, and how long its answer took.
+    last: (usize, Duration),
+}
+
+impl Queue {
+    /// How long the next request waits for more commits. What a request costs, in storage nodes' time more than in its own, hardly
+    /// depends on how many it carries; so where many clients commit, it waits for as many as came last time, as long as that took.
+    fn delay(&self) -> Duration {
+        let (siblings, took) = self.last;
+        if siblings < SIBLINGS_MIN || self.waiting.len() >= siblings { Duration::ZERO } else { took.min(DELAY_MAX) }
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +72,16 @@ impl StorageClient {
     /// The answer is durable on a majority. Without an answer in time it is [`ClientError::Unknown`], and asking again
     /// with the same `txn_id` tells what became of it; any other error says that nothing happened.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, ClientError> {
+        let moves_only = |change: &CatalogChange| matches!(change, CatalogChange::MoveSequence { .. });
+        let defines = !commit.catalog.iter().all(moves_only) || commit.writes.iter().any(|write| write.truncate);
+        let outcome = self.send_commit(commit).await;
+        if defines || matches!(outcome, Err(ClientError::Refused { .. })) {
+            self.outdate_view();
+        }
+        outcome
+    }
+
+    async fn send_commit(&self, commit: Commit) -> Result<Outcome, ClientError> {
         let txn_id = commit.txn_id;
         let log_id = self.known_log_id().await?;
         let alone = commit.writes.iter().any(|write| !write.segments.is_empty());
@@ -71,6 +99,9 @@ impl StorageClient {
         {
             let mut queue = self.inner.commits.queue.lock();
             queue.waiting.push(Waiting { commit: encoded, txn_id, answer });
+            if queue.waiting.len() == queue.last.0 {
+                self.inner.commits.gathered.notify_waiters();
+            }
             if queue.requests < REQUESTS_MAX {
                 queue.requests += 1;
                 quire_kit::task::spawn("commits", send_waiting(self.inner.clone(), log_id));
@@ -102,6 +133,7 @@ impl Drop for Sending {
 async fn send_waiting(inner: Arc<Inner>, log_id: String) {
     let mut sending = Sending { inner: inner.clone(), ended: false };
     loop {
+        gather(&inner.commits).await;
         let waiting = {
             let mut queue = inner.commits.queue.lock();
             if queue.waiting.is_empty() {
@@ -113,8 +145,20 @@ async fn send_waiting(inner: Arc<Inner>, log_id: String) {
             let count = queue.waiting.len().min(SHARED_MAX);
             queue.waiting.drain(..count).collect::<Vec<_>>()
         };
-        metrics::histogram!("quire_client_commits_per_request").record(waiting.len() as f64);
+        let (count, began) = (waiting.len(), clock::now());
+        metrics::histogram!("quire_client_commits_per_request").record(count as f64);
         Box::pin(send_together(&inner, &log_id, waiting)).await;
+        inner.commits.queue.lock().last = (count, began.elapsed());
+    }
+}
+
+/// Lets commits come that are about to.
+async fn gather(commits: &Commits) {
+    let gathered = commits.gathered.notified();
+    let delay = commits.queue.lock().delay();
+    if !delay.is_zero() {
+        // late or gathered, what is there is sent
+        let _either = clock::timeout(delay, gathered).await;
     }
 }
 
@@ -211,4 +255,23 @@ async fn send(node: &Node, request: v1::CommitRequest) -> Result<Vec<Outcome>, S
     }
     let outcomes = reply.outcomes.into_iter().map(Outcome::try_from).collect::<Result<_, _>>();
     outcomes.map_err(|e| Status::data_loss(format!("malformed outcome: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_waits_for_as_many_as_the_last_one_carried() {
+        let ms = Duration::from_millis;
+        let queue = |last, waiting: usize| {
+            let one = || Waiting { commit: v1::Commit::default(), txn_id: TxnId(0), answer: oneshot::channel().0 };
+            Queue { last, waiting: std::iter::repeat_with(one).take(waiting).collect(), requests: 0 }
+        };
+        assert_eq!(Queue::default().delay(), ms(0));
+        assert_eq!(queue((SIBLINGS_MIN - 1, ms(1)), 1).delay(), ms(0), "few clients");
+        assert_eq!(queue((20, ms(1)), 5).delay(), ms(1));
+        assert_eq!(queue((20, ms(100)), 5).delay(), DELAY_MAX, "a slow answer");
+        assert_eq!(queue((20, ms(1)), 20).delay(), ms(0), "they are here");
+    }
 }

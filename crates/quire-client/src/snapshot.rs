@@ -32,12 +32,16 @@ struct State {
     running: bool,
     /// What the running request's last attempt said, for callers whose time is over before its is.
     trouble: Option<String>,
+    /// How often definitions have changed through this client.
+    definitions: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
     log_id: String,
     view: Arc<View>,
+    /// How often they had when it was asked for.
+    definitions: u64,
 }
 
 /// One whole answer, checked.
@@ -74,6 +78,17 @@ impl StorageClient {
         }
     }
 
+    /// The last snapshot that was taken, if it has every definition that was committed through this client.
+    pub fn latest_view(&self) -> Option<Arc<View>> {
+        let state = self.inner.snapshots.state.lock();
+        state.known.as_ref().filter(|known| known.definitions == state.definitions).map(|known| known.view.clone())
+    }
+
+    /// Definitions have changed, or storage would have nothing to do with the last snapshot: [`StorageClient::latest_view`] waits for the next.
+    pub(crate) fn outdate_view(&self) {
+        self.inner.snapshots.state.lock().definitions += 1;
+    }
+
     /// The last snapshot that was taken, for whoever will take a new one before it matters.
     pub fn known_view(&self) -> Option<Arc<View>> {
         self.inner.snapshots.state.lock().known.as_ref().map(|k| k.view.clone())
@@ -107,6 +122,8 @@ async fn serve(inner: Arc<Inner>) {
     let mut running = Running { inner: inner.clone(), ended: false };
     let inner = &inner;
     loop {
+        // Who is about to ask does so first, and shares the request.
+        tokio::task::yield_now().await;
         let callers = {
             let mut state = inner.snapshots.state.lock();
             state.waiting.retain(|caller| !caller.is_closed());
@@ -130,8 +147,11 @@ async fn serve(inner: Arc<Inner>) {
 /// Asks for what changed and keeps the view that results.
 async fn refresh(inner: &Arc<Inner>) -> Result<Arc<View>, ClientError> {
     let attempt = |node: Arc<Node>| async move {
-        let known = inner.snapshots.state.lock().known.clone();
-        let result = ask(&node, known.as_ref()).await.and_then(|answer| advance(inner, known, answer));
+        let (known, definitions) = {
+            let state = inner.snapshots.state.lock();
+            (state.known.clone(), state.definitions)
+        };
+        let result = ask(&node, known.as_ref()).await.and_then(|answer| advance(inner, known, answer, definitions));
         if let Err(status) = &result {
             inner.snapshots.state.lock().trouble = Some(crate::error::reason(node.address(), status));
         }
@@ -172,8 +192,8 @@ async fn ask(node: &Node, known: Option<&Known>) -> Result<Answer, Status> {
     answer.ok_or_else(|| Status::data_loss("a snapshot without parts"))
 }
 
-/// Makes the view that `answer` describes and keeps it. Readers of the last view keep theirs.
-fn advance(inner: &Inner, known: Option<Known>, answer: Answer) -> Result<Arc<View>, Status> {
+/// Makes the view that `answer` describes, asked for after so many changes of definitions, and keeps it. Readers of the last view keep theirs.
+fn advance(inner: &Inner, known: Option<Known>, answer: Answer, definitions: u64) -> Result<Arc<View>, Status> {
     inner.along.keep(&answer.log_id, answer.rows);
     let mut state = inner.snapshots.state.lock();
     let view = match known {
@@ -198,6 +218,6 @@ fn advance(inner: &Inner, known: Option<Known>, answer: Answer) -> Result<Arc<Vi
         }
     };
     state.trouble = None;
-    state.known = Some(Known { log_id: answer.log_id, view: view.clone() });
+    state.known = Some(Known { log_id: answer.log_id, view: view.clone(), definitions });
     Ok(view)
 }

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execut
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use quire_kit::clock;
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
@@ -49,15 +50,21 @@ impl Query {
 }
 
 /// Plans a query as the client wrote it.
-pub(crate) async fn plan(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
-    let names = name_columns(&mut statement);
-    prepared(context, bind::prepare_expressions(statement)?, &names).await
+///
+/// In a box: a statement that may plan, and mostly need not, is not to carry the room that it takes.
+pub(crate) fn plan(context: &SessionContext, mut statement: Statement) -> BoxFuture<'_, Result<Query, SqlError>> {
+    Box::pin(async move {
+        let names = name_columns(&mut statement);
+        prepared(context, bind::prepare_expressions(statement)?, &names).await
+    })
 }
 
 /// Plans what an INSERT writes: a list of VALUES has the types of the table's columns.
-pub(crate) async fn plan_source(context: &SessionContext, mut statement: Statement) -> Result<Query, SqlError> {
-    let names = name_columns(&mut statement);
-    prepared(context, bind::prepare_source(statement)?, &names).await
+pub(crate) fn plan_source(context: &SessionContext, mut statement: Statement) -> BoxFuture<'_, Result<Query, SqlError>> {
+    Box::pin(async move {
+        let names = name_columns(&mut statement);
+        prepared(context, bind::prepare_source(statement)?, &names).await
+    })
 }
 
 async fn prepared(context: &SessionContext, statement: Statement, names: &[Option<String>]) -> Result<Query, SqlError> {
@@ -101,7 +108,7 @@ pub(crate) async fn start(
 
 /// Optimizes a plan.
 pub(crate) async fn physical_plan(context: &SessionContext, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
-    crate::apply::physical_plan(&context.state(), plan, &context.state_weak_ref()).await.map_err(datafusion_error)
+    Box::pin(crate::apply::physical_plan(&context.state(), plan, &context.state_weak_ref())).await.map_err(datafusion_error)
 }
 
 /// Starts what was made of a plan.

@@ -18,20 +18,23 @@ use datafusion::sql::sqlparser::ast::{
 };
 use futures::stream;
 use quire_scan::row_id_field;
-use quire_types::{SqlType, TableDef};
+use quire_types::{Catalog, ColumnDef, ConstraintDef, ConstraintKind, Deferrable, Generated, Isolation, SqlType, TableDef, View};
 
 use crate::assign::assigned;
 use crate::direct::{NamedKey, RowsByKey, compared, literal, plain_columns, plain_select, plain_values};
 use crate::errors::datafusion_error;
 use crate::insert::{is_default, named_columns};
 use crate::keys::{UniqueKey, arrow_error};
-use crate::lookup::Found;
+use crate::lookup::{Found, equal_rows};
 use crate::names::Resolver;
 use crate::temp::TEMP_SCHEMA;
 use crate::turns::RowKey;
 use crate::txn::Transaction;
 use crate::written::Written;
 use crate::{OutputColumn, ParamValue, Response, Session, SqlError, WireType};
+
+/// Rows of the transaction's own that are gone through to spare a snapshot.
+const OWN_ROWS_MAX: usize = 1024;
 
 /// A prepared statement, taken apart.
 pub(crate) struct Ready {
@@ -159,6 +162,69 @@ impl Ready {
         let wanted = rows.named(parameters).filter(|_| rows.unique)?;
         let hash = rows.key.hashes(&wanted.wanted).ok()?.first().copied()?;
         Some((self.table.id, rows.key.ordinal, hash))
+    }
+
+    /// Whether it looks for a row by a unique key and the transaction has written that row.
+    fn reads_own_row(&self, parameters: &[ParamValue], transaction: &Transaction) -> bool {
+        let What::Select { rows, .. } = &self.what else { return false };
+        let own = transaction.own_batches(self.table.id, self.table.version);
+        let count: usize = own.iter().map(RecordBatch::num_rows).sum();
+        if !rows.unique || count == 0 || count > OWN_ROWS_MAX {
+            return false;
+        }
+        let Some(wanted) = rows.named(parameters) else { return false };
+        let has = |batch| rows.key.project(batch).and_then(|keys| equal_rows(&keys, &wanted.wanted)).is_ok_and(|rows| !rows.is_empty());
+        own.iter().any(has)
+    }
+
+    /// Whether it inserts values that are given, all of them: nothing is called that might look at the database, and nothing is
+    /// checked after it.
+    fn inserts_values(&self) -> bool {
+        let What::Insert { targets, places } = &self.what else { return false };
+        let given = |(position, column): (usize, &ColumnDef)| {
+            targets.contains(&position) || column.default.is_none() && !matches!(column.generated, Some(Generated::Identity { .. }))
+        };
+        !places.iter().any(|place| matches!(place, Place::Call(_)))
+            && self.table.columns.iter().enumerate().all(given)
+            && self.table.constraints.iter().all(|constraint| constraint.deferrable == Deferrable::Not)
+    }
+
+    /// Whether its table is in the first schema of the search path that there is: nothing that was made since can come before it.
+    fn is_found_first(&self, catalog: &Catalog) -> bool {
+        self.path.iter().find_map(|name| catalog.schema_by_name(name)).is_some_and(|schema| schema.id == self.table.schema)
+    }
+
+    /// Whether it is such an INSERT, into a table where no row has to do with others.
+    fn reads_nothing(&self) -> bool {
+        let alone = |constraint: &ConstraintDef| match &constraint.kind {
+            ConstraintKind::Check(_) => true,
+            ConstraintKind::Index { unique, .. } => !unique,
+            ConstraintKind::PrimaryKey(_) | ConstraintKind::Unique(_) | ConstraintKind::ForeignKey { .. } => false,
+        };
+        self.inserts_values() && self.table.constraints.iter().all(alone)
+    }
+}
+
+/// Snapshots that need not be asked for. That the statement is still the one that was taken apart is seen when it runs.
+impl Session {
+    /// What a statement of a READ COMMITTED block can do with that has run others before. Its own row is the transaction's until it ends,
+    /// whoever else has changed it. And what reads nothing needs only to know its table, which COMMIT certifies.
+    pub(crate) fn view_at_hand(&self, ready: &Ready, parameters: &[ParamValue], transaction: &Transaction) -> Option<Arc<View>> {
+        if ready.reads_own_row(parameters, transaction) && ready.is_found_first(transaction.catalog()) {
+            return Some(transaction.view().clone());
+        }
+        self.latest_view(ready).filter(|_| ready.reads_nothing())
+    }
+
+    /// What a statement outside a block can be tried on first: the last snapshot that anybody took here. An INSERT of values that succeeds on
+    /// it would have on a later one, or else the log refuses it; what it says when it fails is not to be believed.
+    pub(crate) fn early_view(&self, ready: &Ready) -> Option<Arc<View>> {
+        let is_certified = self.in_force().isolation == Isolation::Serializable;
+        self.latest_view(ready).filter(|_| !is_certified && ready.inserts_values())
+    }
+
+    fn latest_view(&self, ready: &Ready) -> Option<Arc<View>> {
+        self.engine.client.latest_view().filter(|view| ready.is_found_first(&view.catalog))
     }
 }
 

@@ -395,8 +395,16 @@ impl Session {
                 if let Some(turn) = self.turn(&job, Some(&transaction)).await {
                     transaction.keep_turn(turn);
                 }
-                let view = self.snapshot().await?;
-                transaction.refresh(view)?;
+                let at_hand = match &job {
+                    Job::Ready { prepared, parameters } if transaction.queried => {
+                        prepared.ready.as_ref().and_then(|ready| self.view_at_hand(ready, parameters, &transaction))
+                    }
+                    _ => None,
+                };
+                match at_hand {
+                    Some(view) => transaction.borrow(view)?,
+                    None => transaction.refresh(self.snapshot().await?)?,
+                }
                 transaction.queried = true;
             }
             self.cell.set(transaction.scope());
@@ -405,10 +413,21 @@ impl Session {
             return Ok(response);
         }
         let _turn = self.turn(&job, None).await;
+        let mut early = match &job {
+            Job::Ready { prepared, .. } => prepared.ready.as_ref().and_then(|ready| self.early_view(ready)),
+            Job::Statement(_) => None,
+        };
         let mut attempt = 1;
         loop {
-            let view = self.snapshot().await?;
-            let mut transaction = self.new_transaction(view);
+            let is_early = early.is_some();
+            let view = match early.take() {
+                Some(view) => view,
+                None => self.snapshot().await?,
+            };
+            let mut transaction = self.new_transaction(view.clone());
+            if is_early {
+                transaction.borrow(view)?;
+            }
             self.cell.set(transaction.scope());
             // COPY FROM STDIN commits when its data has come: it cannot be run again from here.
             let streams = matches!(&job, Job::Statement(statement) if is_copy_in(statement));
@@ -418,6 +437,10 @@ impl Session {
                 Err(error) => Err(error),
             };
             match result {
+                Err(error) if is_early && !matches!(error.code, "08007" | "53100" | "58030") => {
+                    tracing::debug!(%error, "statement failed on the latest snapshot, trying again on a fresh one");
+                    self.notices.clear();
+                }
                 Err(error) if is_retryable(&error) && attempt < ATTEMPTS_MAX && !streams => {
                     tracing::debug!(attempt, %error, "statement lost to another transaction, trying again on a fresh snapshot");
                     self.notices.clear();
@@ -447,6 +470,11 @@ impl Session {
                     && let Some(response) = Box::pin(self.run_ready(ready, &parameters, transaction)).await?
                 {
                     return Ok(response);
+                }
+                // It goes the way of all statements, on a snapshot of its own.
+                if transaction.is_at_hand() {
+                    transaction.refresh(self.snapshot().await?)?;
+                    self.cell.set(transaction.scope());
                 }
                 bind::with_values(prepared.statement.statement.clone(), &prepared.parameters, &parameters)?
             }

@@ -51,6 +51,8 @@ pub(crate) struct Transaction {
     writes: BTreeMap<TableId, PendingWrite>,
     /// The snapshot of the first statement that wrote: what every later check is certified against.
     write_snapshot: Option<Lsn>,
+    /// The view was at hand: nobody asked for it for the statement under way, which must read nothing that COMMIT does not certify.
+    at_hand: bool,
     /// Rows that it locked, by locking clause.
     locks: Vec<Arc<Lock>>,
     /// What it read, when it is SERIALIZABLE.
@@ -96,6 +98,7 @@ impl Transaction {
             changes: vec![],
             writes: BTreeMap::new(),
             write_snapshot: None,
+            at_hand: false,
             locks: vec![],
             reads: Arc::default(),
             on_commit: BTreeMap::new(),
@@ -184,7 +187,25 @@ impl Transaction {
         }
         self.catalog = catalog;
         self.view = view;
+        self.at_hand = false;
         Ok(())
+    }
+
+    /// Likewise with a view that was at hand.
+    pub(crate) fn borrow(&mut self, view: Arc<View>) -> Result<(), SqlError> {
+        self.refresh(view)?;
+        self.at_hand = true;
+        Ok(())
+    }
+
+    /// Whether the statement under way runs on a view that was at hand.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.at_hand
+    }
+
+    /// Rows that it has written to a table of this version, but for those in segments.
+    pub(crate) fn own_batches(&self, table: TableId, version: u64) -> &[RecordBatch] {
+        self.writes.get(&table).filter(|write| write.version == version).map_or(&[], |write| write.batches.as_slice())
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {
@@ -269,7 +290,10 @@ impl Transaction {
     pub(crate) fn write(&mut self, what: &str, table: TableId, version: u64) -> Result<&mut PendingWrite, SqlError> {
         if !self.is_temp(table) {
             self.check_writable(what)?;
-            self.write_snapshot.get_or_insert(self.view.lsn);
+            // What reads nothing has nothing to be certified against: it leaves that to the first that does.
+            if !self.at_hand {
+                self.write_snapshot.get_or_insert(self.view.lsn);
+            }
         }
         Ok(self.writes.entry(table).or_insert_with(|| PendingWrite { version, ..PendingWrite::default() }))
     }

@@ -112,7 +112,7 @@ impl Session {
         select.projection = items;
         select.from = vec![staged_rows(alias)?];
         if !joined.is_empty() {
-            return self.plan_joined(statement, schema, &joined, &rows).await;
+            return Box::pin(self.plan_joined(statement, schema, &joined, &rows)).await;
         }
         let rows = rows.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
         let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| SqlError::internal(e.to_string()))?;

@@ -15,7 +15,6 @@ use super::codec::{decode, encode};
 use crate::store::{Family, OrderedStore, Write};
 
 const VOTE: &[u8] = b"vote";
-const COMMITTED: &[u8] = b"committed";
 const PURGED: &[u8] = b"purged";
 /// Bytes of entries in one read, so that a follower far behind is sent many messages rather than one too large.
 const READ_BYTES_MAX: usize = 8 << 20;
@@ -126,14 +125,6 @@ impl RaftLogStorage<Group> for LogStore {
         // A vote must be durable before it is given.
         quire_kit::task::blocking(move || store.sync()).await?;
         Ok(())
-    }
-
-    async fn save_committed(&mut self, committed: Option<LogIdOf<Group>>) -> Result<(), io::Error> {
-        self.put(COMMITTED, &committed)
-    }
-
-    async fn read_committed(&mut self) -> Result<Option<LogIdOf<Group>>, io::Error> {
-        Ok(self.read::<Option<LogIdOf<Group>>>(COMMITTED)?.flatten())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Group>) -> Result<(), io::Error>
