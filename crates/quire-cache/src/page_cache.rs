@@ -8,12 +8,13 @@ use foyer::{Cache, CacheBuilder, S3FifoConfig};
 use metrics::Counter;
 use quire_kit::task;
 use quire_types::{PageError, PageId, PageRead, PageSource, page_checksum};
+use tokio::sync::Semaphore;
 
 use crate::disk::DiskTier;
 use crate::flight::Flights;
 
 /// Pages larger than this are decoded off the runtime's threads: about 100 µs of work.
-const INLINE_DECODE_BYTES: u32 = 64 << 10;
+const INLINE_DECODE_BYTES: usize = 64 << 10;
 
 /// How large, and where.
 #[derive(Clone, Debug)]
@@ -89,6 +90,9 @@ struct Inner {
     disk: Option<DiskTier>,
     source: Arc<dyn PageSource>,
     decoding: Flights<Result<(ArrayRef, Tier), CacheError>>,
+    /// As many pages are decoded at once as there are processors. What a decoder needs beside the page is several times as large, and new to
+    /// this process unless another decoder has let go of it: memory that the kernel must zero first takes longer than the decoding.
+    decoders: Semaphore,
     fetching: Flights<Result<(Bytes, Tier), PageError>>,
     counters: Counters,
     /// Of the tiers, in their order. Held, because finding one by its name and labels takes longer than finding a page in memory.
@@ -119,6 +123,7 @@ impl PageCache {
             disk,
             source,
             decoding: Flights::new(),
+            decoders: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
             fetching: Flights::new(),
             counters: Counters::default(),
         };
@@ -153,8 +158,7 @@ impl PageCache {
                 return Ok((entry.value().clone(), Tier::Memory));
             }
             let (bytes, tier) = cache.encoded(read).await?;
-            let decoded = if read.length <= INLINE_DECODE_BYTES { decode(bytes) } else { task::blocking(move || decode(bytes)).await };
-            let array = decoded.map_err(CacheError::Decode)?;
+            let array = cache.inner.decode(bytes, decode).await?;
             cache.inner.memory.insert(read.page, array.clone());
             metrics::gauge!("quire_cache_memory_bytes", "cache" => cache.inner.name).set(cache.memory_bytes() as f64);
             Ok((array, tier))
@@ -198,6 +202,17 @@ impl PageCache {
 }
 
 impl Inner {
+    async fn decode<F>(&self, bytes: Bytes, decode: F) -> Result<ArrayRef, CacheError>
+    where
+        F: FnOnce(Bytes) -> Result<ArrayRef, String> + Send + 'static,
+    {
+        if bytes.len() <= INLINE_DECODE_BYTES {
+            return decode(bytes).map_err(CacheError::Decode);
+        }
+        let _turn = self.decoders.acquire().await.map_err(|e| CacheError::Decode(e.to_string()))?;
+        task::blocking(move || decode(bytes)).await.map_err(CacheError::Decode)
+    }
+
     async fn fetch(&self, read: PageRead) -> Result<(Bytes, Tier), PageError> {
         if let Some(disk) = &self.disk
             && let Some(bytes) = disk.get(read.page).await

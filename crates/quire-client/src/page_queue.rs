@@ -20,8 +20,9 @@ use crate::node::Node;
 
 /// Pages in one request: what the page service accepts.
 const READS_MAX: usize = 4096;
-/// Requests on their way to one node: enough to keep it busy while an answer crosses the network.
-const WORKERS_MAX: usize = 4;
+/// Requests on their way to one node. An answer has as many pages as had gathered, and ends with the slowest of them, which may come from
+/// an object store; what a scan wants next does not wait for it.
+const WORKERS_MAX: usize = 16;
 /// A node that failed is asked last for so long.
 const DOWN: Duration = Duration::from_secs(1);
 

@@ -22,8 +22,9 @@ use tokio::sync::oneshot;
 const PIECE_BYTES_MAX: u64 = 4 << 20;
 /// Pieces of one batch at once.
 const PIECES_AT_ONCE: usize = 4;
-/// Batches of one object at once. While they are busy the next batch gathers.
-const BATCHES_MAX: usize = 2;
+/// Batches of one object at once. While they are busy the next batch gathers: with few, a scan waits for the object store once for each
+/// pair of them.
+const BATCHES_MAX: usize = 8;
 /// For one page, the object store's retries included. Callers give up sooner and ask again.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
