@@ -91,8 +91,9 @@ bench-delta: setup release ## TPC-H (SCALE=1) with 1 % of the rows in unsealed d
 bench-floors: setup release ## where the costliest queries of TPC-H (SCALE=1) spend their time, and their floor: bytes over memory's rate; URL= for a running server
 	@scripts/floors.sh $(BIN)
 
-bench-tpch-tests: ## tests of the parts of these four, in two seconds
-	@for part in tpch cold delta floors; do PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -b -s benches/$$part -t benches; done
+bench-tpch-tests: ## tests of the parts of these four, and of benches/layers.py, in two seconds
+	@cd benches && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest -b test_layers
+	@for part in tpch cold delta floors; do PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -b -s benches/$$part -t benches || exit 1; done
 
 bench-commits: setup release ## only commits
 	@scripts/bench.sh $(BIN) commits
