@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use quire_tests::Quire;
+use quire_tests::{Quire, program};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 async fn text(client: &Client, sql: &str) -> Result<String> {
@@ -82,6 +82,35 @@ async fn a_deferred_key_is_certified_as_others_are() -> Result<()> {
     ensure!(refused(&two, "COMMIT").await? == "23505");
     ensure!(refused(&one, "COMMIT").await? == "23505");
     ensure!(text(&two, "SELECT string_agg(a::text, ',' ORDER BY a) FROM t").await? == "1,2,3,4");
+    Ok(())
+}
+
+/// How many statements have asked for a snapshot.
+async fn askers(quire: &mut Quire) -> Result<u64> {
+    Ok(program::metric(&quire.process().metrics().await?, "quire_client_snapshot_callers_sum", &[]))
+}
+
+#[tokio::test]
+async fn of_a_block_s_statements_only_those_that_read_others_rows_ask() -> Result<()> {
+    let mut quire = Quire::dev().await?;
+    let client = quire.connect().await?;
+    client.batch_execute("CREATE TABLE t (a int PRIMARY KEY, b int); INSERT INTO t VALUES (1, 1); CREATE TABLE log (a int)").await?;
+    let update = client.prepare("UPDATE t SET b = b + 1 WHERE a = $1").await?;
+    let select = client.prepare("SELECT b FROM t WHERE a = $1").await?;
+    let insert = client.prepare("INSERT INTO log VALUES ($1)").await?;
+    const BLOCKS: u64 = 200;
+    let before = askers(&mut quire).await?;
+    for n in 0..BLOCKS as i32 {
+        client.batch_execute("BEGIN").await?;
+        client.execute(&update, &[&1i32]).await?;
+        client.query(&select, &[&1i32]).await?;
+        client.execute(&insert, &[&n]).await?;
+        client.batch_execute("COMMIT").await?;
+    }
+    // The node itself asks now and then, too.
+    let asked = askers(&mut quire).await? - before;
+    ensure!((BLOCKS..BLOCKS * 3 / 2).contains(&asked), "{asked} snapshots for {BLOCKS} updates");
+    ensure!(text(&client, "SELECT b || ',' || (SELECT count(*) FROM log) FROM t").await? == "201,200");
     Ok(())
 }
 

@@ -213,14 +213,14 @@ impl Session {
         if ready.reads_own_row(parameters, transaction) && ready.is_found_first(transaction.catalog()) {
             return Some(transaction.view().clone());
         }
-        self.latest_view(ready).filter(|_| ready.reads_nothing())
+        ready.reads_nothing().then(|| self.latest_view(ready)).flatten()
     }
 
     /// What a statement outside a block can be tried on first: the last snapshot that anybody took here. An INSERT of values that succeeds on
     /// it would have on a later one, or else the log refuses it; what it says when it fails is not to be believed.
     pub(crate) fn early_view(&self, ready: &Ready) -> Option<Arc<View>> {
-        let is_certified = self.in_force().isolation == Isolation::Serializable;
-        self.latest_view(ready).filter(|_| !is_certified && ready.inserts_values())
+        let is_tried = ready.inserts_values() && self.in_force().isolation != Isolation::Serializable;
+        is_tried.then(|| self.latest_view(ready)).flatten()
     }
 
     fn latest_view(&self, ready: &Ready) -> Option<Arc<View>> {
