@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,11 +26,11 @@ const SCALE: &str = "0.01";
 /// Orders at this scale, and those that one set inserts and deletes.
 const ORDERS: i64 = 15_000;
 const SET_ORDERS: i64 = 15;
-/// Refresh sets: two writers at once run RF1 and RF2 in one transaction, then one runs each in its own. The sealer looks ten times a
-/// second and a set's lines are enough for a seal: of so many sets it makes more than eight segments, and eight are merged.
+/// Refresh sets: two writers at once run RF1 and RF2 in one transaction, as fast as they can; then one runs each in its own, and its
+/// rows are segments before the next set comes: however fast the writers are, eight segments of a table are there to be merged.
 const FIRST: &str = "1-16";
 const SECOND: &str = "17-32";
-const APART: &str = "33-40";
+const APART: RangeInclusive<usize> = 33..=40;
 const SETS: &str = "1-40";
 const SETS_COUNT: i64 = 40;
 
@@ -173,7 +174,7 @@ async fn complete(client: &Client, dir: &Path) -> Result<()> {
 #[tokio::test]
 async fn answers_stay_exact_beside_the_refresh_functions_and_after() -> Result<()> {
     let mut cluster =
-        Cluster::builder().storage_flag("--seal-rows", "50").storage_flag("--seal-age", "300ms").allow_log(WARN).start().await?;
+        Cluster::builder().storage_flag("--seal-rows", "12").storage_flag("--seal-age", "300ms").allow_log(WARN).start().await?;
     let urls = [url(&cluster, 0), url(&cluster, 1)];
     let (one, other) = (urls[0].as_str(), urls[1].as_str());
     let files = tempfile::tempdir()?;
@@ -212,7 +213,10 @@ async fn answers_stay_exact_beside_the_refresh_functions_and_after() -> Result<(
     stop.send_replace(true);
     let looks = looking.join_next().await.context("one task")???;
     ensure!(looks > 0, "nobody looked");
-    refresh(other, APART, &[]).await?;
+    for set in APART {
+        refresh(other, &set.to_string(), &[]).await?;
+        cluster.sealed().await?;
+    }
 
     let writer = cluster.connect(1).await?;
     ensure!(look(&writer).await? == SETS_COUNT);
