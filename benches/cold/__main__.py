@@ -50,13 +50,15 @@ def arguments() -> argparse.Namespace:
 
 
 class Store:
-    """The S3 server that the tests use, and the proxy before it."""
+    """The S3 server that the tests use, and the proxy before it, which answers reads itself: see there."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         port = free_ports(3)
         secrets = {"AWS_ACCESS_KEY_ID": "quire", "AWS_SECRET_ACCESS_KEY": "quirequire", "AWS_REGION": "us-east-1"}
         server = [sys.executable, ROOT / "tests/s3/server.py", "--port", port, "--dir", args.work / "s3", "--bucket", "quire"]
-        proxy = [sys.executable, PROXY, "--port", port + 1, "--to", port, "--control", port + 2]
+        copies = args.work / "copies"
+        copies.mkdir()
+        proxy = [sys.executable, PROXY, "--port", port + 1, "--to", port, "--control", port + 2, "--copies", copies]
         proxy += ["--latency-ms", args.latency_ms, "--mb-per-second", args.mb_per_second]
         self.server = Process("s3 server", args.logs / "s3.log", server, secrets)
         self.proxy = Process("proxy", args.logs / "proxy.log", proxy)

@@ -39,9 +39,6 @@ def total_row(total: Record) -> list[str]:
 def phase_text(phase: Record) -> str:
     total, rows = phase["total"], [query_row(one) for one in phase["queries"]]
     lines = [f"Object store and proxy used {phase['store_processor_seconds']:.1f} s of processor time."]
-    if total["server_ms_mean"] is not None:
-        own = total["server_ms_mean"]
-        lines.append(f"The S3 server itself took {own:.1f} ms to begin a response, on average, before the proxy's wait.")
     if total["ratio_all_streams"] is not None:
         lines.append(f"Sum / (2 × warm + bytes over as many streams as were open at once): {total['ratio_all_streams']:.2f}.")
     if total["page_retries"]:
@@ -55,7 +52,7 @@ def conditions(record: Record) -> list[str]:
     lines = [f"{when(record)} UTC; scale {record['scale']:g}, {record['threads']} threads; {record['version']}"]
     lines.append(f"Machine: {machine_line(record)}; the S3 server and the proxy run on it, too")
     rate = link["bytes_per_second"] / 1e6
-    lines.append(f"Object store: S3 server behind a proxy, {link['latency_ms']:g} ms to the first byte, {rate:g} MB/s a connection")
+    lines.append(f"Object store: S3 server behind a proxy, which answers reads itself from copies of what was put, {link['latency_ms']:g} ms to the first byte, {rate:g} MB/s a connection")
     lines.append(f"Warm: median of {record['repeats']} runs after a first one, before caches were emptied")
     lines.append(f"Bound of a query: 2 × warm + MB moved / {rate:g} MB/s (one stream)")
     return lines

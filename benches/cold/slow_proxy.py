@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """An HTTP proxy that makes the server behind it far away: each response begins later, and each connection is only so fast.
 
-usage: slow_proxy.py --port PORT --to PORT --control PORT [--latency-ms 20] [--mb-per-second 200]
+usage: slow_proxy.py --port PORT --to PORT --control PORT [--copies DIR] [--latency-ms 20] [--mb-per-second 200]
 
 All on 127.0.0.1. Requests pass unchanged, so their signatures stay good; connections are kept alive. A response's first byte waits for
 the latency on top of the server's own; its body then leaves at the rate at most. Request bodies are not slowed down.
+
+With --copies, what was put is also kept in files, and reads of a range are answered from them, by the kernel (sendfile). An object store
+is on other machines; a server on this one would take its processors from the database, and be late with them all in use.
 
 GET /stats on the control port says what has passed since the last GET /reset, in JSON. Reads that name a range are noted by object, so
 that bytes which were read twice can be told.
@@ -14,8 +17,11 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
+import pathlib
 import re
 import signal
+import urllib.parse
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -30,6 +36,7 @@ BUFFER_BYTES = 1 << 20
 RANGE = re.compile(rb"\r\nrange: *bytes=(\d+)-(\d+)\r\n", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
+KEY = re.compile(rb"<Key>([^<]*)</Key>")
 CLOSE = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
 
 Span = tuple[int, int]
@@ -60,9 +67,6 @@ class Stats:
     # seconds in which a request was in flight, and the sum of all requests' seconds
     busy_seconds: float = 0.0
     request_seconds: float = 0.0
-    # responses, and what the server itself took to begin them
-    responses: int = 0
-    server_seconds: float = 0.0
     changed_at: float = 0.0
 
     def change(self, now: float, by: int) -> None:
@@ -98,8 +102,6 @@ class Stats:
             "in_flight_max": self.in_flight_max,
             "in_flight_mean": self.request_seconds / self.busy_seconds if self.busy_seconds else 0.0,
             "busy_seconds": self.busy_seconds,
-            "responses": self.responses,
-            "server_seconds": self.server_seconds,
         }
 
 
@@ -147,6 +149,38 @@ class Head:
     def range_start(self) -> int | None:
         found = RANGE.search(self.raw)
         return int(found[1]) if found else None
+
+    def range(self, size: int) -> Span | None:
+        """What is asked for of an object of that size, which has it."""
+        found = RANGE.search(self.raw)
+        if not found or int(found[1]) >= size:
+            return None
+        return int(found[1]), min(int(found[2]) + 1, size)
+
+
+@dataclass
+class Copies:
+    """Objects that were put, each in a file. They never change: a path is put once and deleted once."""
+
+    directory: pathlib.Path
+    files: dict[str, pathlib.Path] = field(default_factory=dict)
+
+    def follow(self, method: str, target: str, body: bytes) -> None:
+        """The server has done what was asked for."""
+        if method == "PUT":
+            path = self.directory / urllib.parse.quote(target, safe="")
+            path.write_bytes(body)
+            self.files[target] = path
+        elif method == "DELETE":
+            self.drop(target)
+        elif method == "POST":
+            bucket = target.split("?")[0].rstrip("/")
+            for key in KEY.findall(body):
+                self.drop(f"{bucket}/{key.decode()}")
+
+    def drop(self, target: str) -> None:
+        if path := self.files.pop(target, None):
+            path.unlink()
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
@@ -229,24 +263,29 @@ class Connection:
 
     async def exchange(self, request: Head) -> bool:
         """One request and its response; whether another may follow."""
-        reader, writer = await self.to_server()
-        method, stats = request.first_line[0], self.proxy.stats
+        (method, target, *_), stats = request.first_line, self.proxy.stats
         stats.requests[method] += 1
+        copies, body = self.proxy.copies, bytearray()
+        if copies and method == "GET" and (path := copies.files.get(target)) and request.range_start() is not None:
+            await self.send_copy(request, path)
+            return not request.closes
+        reader, writer = await self.to_server()
         writer.write(request.raw)
         async for piece in request_body(request, self.reader):
             writer.write(piece)
             await writer.drain()
             stats.put_bytes += len(piece)
-        asked = asyncio.get_running_loop().time()
+            if copies:
+                body += piece
         response = await read_head(reader)
         while response and response.status < 200:
             self.writer.write(response.raw)
             response = await read_head(reader)
         if response is None:
             return False
+        if copies and response.status < 300:
+            copies.follow(method, target, bytes(body))
         stats.statuses[str(response.status)] += 1
-        stats.responses += 1
-        stats.server_seconds += asyncio.get_running_loop().time() - asked
         await asyncio.sleep(self.proxy.latency_seconds)
         self.writer.write(response.raw)
         await self.send_body(request, response, reader)
@@ -269,6 +308,30 @@ class Connection:
                     stats.read(path, start, sent)
         await self.writer.drain()
 
+    async def send_copy(self, request: Head, path: pathlib.Path) -> None:
+        stats, target = self.proxy.stats, request.first_line[1]
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            span = request.range(size)
+            stats.statuses["206" if span else "416"] += 1
+            await asyncio.sleep(self.proxy.latency_seconds)
+            if span is None:
+                self.writer.write(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n")
+                return
+            start, end = span
+            head = f"HTTP/1.1 206 Partial Content\r\nContent-Length: {end - start}\r\nContent-Range: bytes {start}-{end - 1}/{size}\r\n"
+            self.writer.write(f"{head}\r\n".encode())
+            pace, at = Pace(self.proxy.bytes_per_second), start
+            try:
+                while at < end:
+                    count = min(PIECE_BYTES, end - at)
+                    await pace.wait_for(count)
+                    await asyncio.get_running_loop().sendfile(self.writer.transport, file, at, count, fallback=False)
+                    at += count
+            finally:
+                stats.get_bytes += at - start
+                stats.read(target, start, at - start)
+
     def close(self) -> None:
         self.writer.close()
         if self.server:
@@ -281,8 +344,8 @@ def has_end(response: Head) -> bool:
 
 
 class Proxy:
-    def __init__(self, to_port: int, latency_seconds: float, bytes_per_second: float) -> None:
-        self.to_port, self.latency_seconds, self.bytes_per_second = to_port, latency_seconds, bytes_per_second
+    def __init__(self, to_port: int, latency_seconds: float, bytes_per_second: float, copies: Copies | None = None) -> None:
+        self.copies, self.to_port, self.latency_seconds, self.bytes_per_second = copies, to_port, latency_seconds, bytes_per_second
         self.stats = Stats()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -315,7 +378,8 @@ class Proxy:
 
 
 async def run(args: argparse.Namespace) -> None:
-    proxy = Proxy(args.to, args.latency_ms / 1e3, args.mb_per_second * 1e6)
+    copies = Copies(args.copies) if args.copies else None
+    proxy = Proxy(args.to, args.latency_ms / 1e3, args.mb_per_second * 1e6, copies)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -330,6 +394,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="where clients come in")
     parser.add_argument("--to", type=int, required=True, help="the server's port")
     parser.add_argument("--control", type=int, required=True, help="where /stats and /reset are")
+    parser.add_argument("--copies", type=pathlib.Path, help="a directory for what is put, from which it is read again")
     parser.add_argument("--latency-ms", type=float, default=20.0, help="before the first byte of each response")
     parser.add_argument("--mb-per-second", type=float, default=200.0, help="of each connection's response bodies, 10^6 bytes")
     args = parser.parse_args()

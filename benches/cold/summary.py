@@ -28,8 +28,6 @@ def totals(queries: list[Record], bytes_per_second: float) -> Record:
     sums: Record = {name: sum(one[name] for one in queries) for name in SUMMED}
     sums["range_bytes_again"] = sum(one["proxy"]["range_bytes_again"] for one in queries)
     sums["busy_seconds"] = sum(one["proxy"]["busy_seconds"] for one in queries)
-    responses = sum(one["proxy"]["responses"] for one in queries)
-    sums["server_ms_mean"] = sum(one["proxy"]["server_seconds"] for one in queries) / responses * 1e3 if responses else None
     sums["in_flight_max"] = max((one["proxy"]["in_flight_max"] for one in queries), default=0)
     whole = all(one["bound_ms"] is not None and one["answer"] not in ("wrong", "failed") for one in queries)
     for name in ("warm_ms", "cold_ms", "bound_ms"):

@@ -1,10 +1,12 @@
 import asyncio
 import json
+import pathlib
+import tempfile
 import time
 import unittest
 from collections.abc import Awaitable, Callable
 
-from .slow_proxy import Proxy, Stats, read_head, union_bytes
+from .slow_proxy import Copies, Proxy, Stats, read_head, union_bytes
 
 LATENCY = 0.02
 # a test of 2 MB takes 50 ms
@@ -60,10 +62,10 @@ def get(path: str, span: str = "") -> str:
     return f"GET {path} HTTP/1.1\r\nHost: x" + (f"\r\nRange: bytes={span}" if span else "")
 
 
-def through_proxy(test: Callable[[list[Client]], Awaitable[None]], clients: int = 1) -> None:
+def through_proxy(test: Callable[[list[Client]], Awaitable[None]], clients: int = 1, copies: Copies | None = None) -> None:
     async def run() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        proxy = Proxy(server.sockets[0].getsockname()[1], LATENCY, RATE)
+        proxy = Proxy(server.sockets[0].getsockname()[1], LATENCY, RATE, copies)
         door, control = await proxy.listen(0, 0)
         port = door.sockets[0].getsockname()[1]
         opened = [await asyncio.open_connection("127.0.0.1", port, limit=1 << 22) for _ in range(clients)]
@@ -139,6 +141,31 @@ class SlowProxy(unittest.TestCase):
             self.assertEqual((shown["range_bytes_again"], shown["range_reads_again"]), (1_500_000, 1))
 
         through_proxy(test)
+
+    def test_what_was_put_is_read_from_its_copy_until_it_is_deleted(self) -> None:
+        body = bytes(range(256)) * 4000
+
+        async def test(clients: list[Client]) -> None:
+            client = clients[0]
+            for target in ("/kept", "/bucket/a"):
+                await client.ask(f"PUT {target} HTTP/1.1", body)
+            first, whole, got = await client.ask(get("/kept", "100-600099"))
+            self.assertEqual(got, body[100:600_100])
+            self.assertGreaterEqual(first, LATENCY)
+            self.assertGreaterEqual(whole - LATENCY, len(got) / RATE - 0.002)
+            self.assertEqual((await client.ask(get("/kept", "1023990-2000000")))[2], body[1_023_990:])
+            self.assertEqual((await client.ask(get("/kept", "1024000-1024001")))[2], b"")
+            self.assertEqual(client.proxy.stats.statuses["416"], 1)
+            self.assertEqual(client.proxy.stats.shown()["range_bytes"], 600_010)
+            await client.ask("DELETE /kept HTTP/1.1")
+            await client.ask("POST /bucket?delete HTTP/1.1", b"<Delete><Object><Key>a</Key></Object></Delete>")
+            # the server has no such object
+            for target in ("/kept", "/bucket/a"):
+                self.assertEqual((await client.ask(get(target, "0-9")))[2], b"")
+
+        with tempfile.TemporaryDirectory() as directory:
+            through_proxy(test, copies=Copies(pathlib.Path(directory)))
+            self.assertEqual(list(pathlib.Path(directory).iterdir()), [])
 
     def test_a_reset_forgets_all_but_what_is_in_flight(self) -> None:
         stats = Stats()

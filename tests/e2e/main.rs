@@ -14,6 +14,7 @@ mod index_scan;
 mod memory;
 mod ordered_grouping;
 mod pgbench;
+mod plans;
 mod psql;
 mod psql_golden;
 mod rules;

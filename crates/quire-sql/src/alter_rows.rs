@@ -194,7 +194,7 @@ impl Session {
     /// The first row of a query over the current scope.
     pub(crate) async fn first_row(&mut self, sql: &str) -> Result<Option<RecordBatch>, SqlError> {
         let planned = query::plan(&self.context, one_statement(sql)?).await?;
-        let (_, mut rows) = query::start(&self.context, &planned.plan).await?;
+        let (_, mut rows) = query::start(&self.context, &planned).await?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(datafusion_error)?;
             if batch.num_rows() > 0 {
@@ -243,7 +243,7 @@ impl Session {
                 return Err(SqlError::new("42804", message).with_hint("You might need to add an explicit cast."));
             }
         }
-        let (_, mut rows) = query::start(&self.context, &planned.plan).await?;
+        let (_, mut rows) = query::start(&self.context, &planned).await?;
         transaction.redefine("ALTER TABLE", def.clone(), &origins)?;
         self.cell.set(transaction.scope());
         let def = Arc::new(def);

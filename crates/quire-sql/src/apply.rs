@@ -50,19 +50,33 @@ fn everywhere(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     plan.transform_up(|node| with_calls(node, state)).map(|transformed| transformed.data)
 }
 
-/// A physical plan of a plan whose types are resolved, with calls where the planner finds no join.
-pub(crate) async fn physical_plan(session: &SessionState, plan: &LogicalPlan, state: &State) -> Result<Arc<dyn ExecutionPlan>> {
+/// A physical plan of a plan whose types are resolved, and the optimized plan that it was made of; with calls, and without the latter,
+/// where the planner finds no join.
+pub(crate) async fn physical_plan(
+    session: &SessionState,
+    plan: &LogicalPlan,
+    state: &State,
+) -> Result<(Arc<dyn ExecutionPlan>, Option<LogicalPlan>)> {
     match Box::pin(of_resolved(session, plan)).await {
         // Calls are to be analysed.
-        Err(error) if has_no_join(&error) => Box::pin(session.create_physical_plan(&everywhere(plan.clone(), state)?)).await,
-        planned => planned,
+        Err(error) if has_no_join(&error) => {
+            let physical = Box::pin(session.create_physical_plan(&everywhere(plan.clone(), state)?)).await?;
+            Ok((physical, None))
+        }
+        planned => planned.map(|(physical, optimized)| (physical, Some(optimized))),
     }
 }
 
 /// As [`SessionState::create_physical_plan`], without an analysis that has been made.
-async fn of_resolved(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+async fn of_resolved(session: &SessionState, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, LogicalPlan)> {
     let optimized = session.optimizer().optimize(plan.clone(), session, |_, _| {})?;
-    session.query_planner().create_physical_plan(&optimized, session).await
+    let physical = of_optimized(session, &optimized).await?;
+    Ok((physical, optimized))
+}
+
+/// A physical plan of an optimized plan.
+pub(crate) async fn of_optimized(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    session.query_planner().create_physical_plan(plan, session).await
 }
 
 /// A subquery, or what refers to the query around it, was left over where expressions are to be evaluated.
@@ -383,7 +397,7 @@ impl Apply {
             plan = LogicalPlanBuilder::from(plan).limit(0, Some(1))?.build()?;
         }
         let plan = session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?;
-        let physical = physical_plan(session, &plan, &self.state).await?;
+        let (physical, _) = physical_plan(session, &plan, &self.state).await?;
         let batches = collect(physical, session.task_ctx()).await?;
         let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
         match self.kind {

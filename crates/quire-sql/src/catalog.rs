@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -59,6 +59,8 @@ pub(crate) struct ScopeCell {
     statement_began: AtomicI64,
     /// Likewise its transaction, for who has no scope.
     began: Arc<AtomicI64>,
+    /// How often text was read that depends on when: `now`, `today`.
+    moments_asked: Arc<AtomicU64>,
     source: Arc<PageColumns>,
     state: RwLock<Weak<RwLock<SessionState>>>,
     returning: RwLock<Option<Arc<dyn TableProvider>>>,
@@ -82,6 +84,7 @@ impl ScopeCell {
         ScopeCell {
             statement_began: AtomicI64::new(scope.began),
             began: Arc::new(AtomicI64::new(scope.began)),
+            moments_asked: Arc::default(),
             scope: RwLock::new(scope),
             source,
             state: RwLock::default(),
@@ -151,6 +154,10 @@ impl ScopeCell {
     /// Where to see when the transaction under way began.
     pub(crate) fn began(&self) -> Arc<AtomicI64> {
         self.began.clone()
+    }
+
+    pub(crate) fn moments_asked(&self) -> &Arc<AtomicU64> {
+        &self.moments_asked
     }
 
     /// Views are planned with the session's own state.

@@ -87,7 +87,7 @@ impl Session {
             None => {
                 rest.with = before;
                 let planned = query::plan(&self.context, Statement::Query(Box::new(rest))).await?;
-                let (plan, stream) = query::start(&self.context, &planned.plan).await?;
+                let (plan, stream) = query::start(&self.context, &planned).await?;
                 self.work.plan = Some(plan);
                 Ok(Response::Rows(self.rows(planned.columns, stream, "SELECT", true)))
             }

@@ -71,7 +71,7 @@ impl Session {
             }
         };
         let planned = query::plan(&self.context, statement).await?;
-        let (plan, rows) = query::start(&self.context, &planned.plan).await?;
+        let (plan, rows) = query::start(&self.context, &planned).await?;
         self.work.plan = Some(plan);
         let rows = self.rows(planned.columns.clone(), rows, "COPY", true);
         let types = planned.columns.iter().map(|c| match c.ty {

@@ -82,7 +82,7 @@ impl Session {
             return Err(SqlError::new("53400", format!("a session has at most {CURSORS_MAX} cursors")));
         }
         let planned = query::plan(&self.context, Statement::Query(query)).await?;
-        let (plan, stream) = query::start(&self.context, &planned.plan).await?;
+        let (plan, stream) = query::start(&self.context, &planned).await?;
         self.work.plan = Some(plan);
         let columns = planned.columns_before(locks.len());
         let rows = self.rows(columns.clone(), locking(stream, locks), "FETCH", true);

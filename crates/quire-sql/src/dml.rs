@@ -155,7 +155,7 @@ impl Session {
                 if let Some(first) = joined_at {
                     joined = relations(planned.plan.schema(), first);
                 }
-                let (plan, found) = query::start(&self.context, &planned.plan).await?;
+                let (plan, found) = query::start(&self.context, &planned).await?;
                 self.work.plan = Some(plan);
                 found.boxed()
             }

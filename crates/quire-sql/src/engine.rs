@@ -17,12 +17,14 @@ use parking_lot::RwLock;
 use quire_cache::{CacheOptions, PageCache};
 use quire_client::StorageClient;
 use quire_optimizer::OptimizerOptions;
+use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions::Own;
 use crate::operators::PgOperators;
+use crate::plans::KEPT_BY_ALL_MAX;
 use crate::scan_exec::{same_scan, scan_in_order};
 use crate::sequences::Sequences;
 use crate::source::PageColumns;
@@ -39,6 +41,8 @@ pub struct Engine {
     pub(crate) source: Arc<PageColumns>,
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) turns: Arc<Turns>,
+    /// For plans that sessions keep.
+    pub(crate) plan_room: Arc<Semaphore>,
     /// In how many partitions queries run, unless a session sets it.
     pub(crate) target_partitions: usize,
     runtime: Arc<RuntimeEnv>,
@@ -70,7 +74,9 @@ impl Engine {
         let (template, system) = template(&options, &runtime, &source, &functions)?;
         let sequences = Arc::new(Sequences::new(client.clone()));
         let target_partitions = options.target_partitions.max(1);
-        Ok(Arc::new(Engine { client, source, sequences, turns: Arc::default(), target_partitions, runtime, template, functions, system }))
+        let plan_room = Arc::new(Semaphore::new(KEPT_BY_ALL_MAX));
+        let turns = Arc::default();
+        Ok(Arc::new(Engine { client, source, sequences, turns, plan_room, target_partitions, runtime, template, functions, system }))
     }
 
     /// Opens a session. 3D000 for an unknown database, 28000 for an unknown role.

@@ -84,10 +84,13 @@ impl Session {
     }
 
     /// A query's plan, and how it went.
-    async fn explained_query(&self, statement: Statement, asked: &Asked) -> Result<Vec<String>, SqlError> {
+    async fn explained_query(&mut self, statement: Statement, asked: &Asked) -> Result<Vec<String>, SqlError> {
         let began = clock::now();
-        let planned = query::plan(&self.context, statement).await?;
-        let physical = query::physical_plan(&self.context, &planned.plan).await?;
+        let (planned, physical) = match asked.verbose {
+            // What it shows is the plan before it was optimized.
+            true => Box::pin(query::plan_and_optimize(&self.context, statement)).await?.into_parts(),
+            false => Box::pin(self.planned(statement)).await?,
+        };
         let planning = began.elapsed();
         let mut lines = vec![];
         if asked.verbose {
@@ -99,7 +102,7 @@ impl Session {
             return Ok(lines);
         }
         let began = clock::now();
-        let mut rows = query::run(&self.context, &planned.plan, physical.clone())?;
+        let mut rows = query::run(&self.context, &planned, physical.clone())?;
         let mut count = 0;
         while let Some(batch) = rows.next().await {
             count += batch.map_err(datafusion_error)?.num_rows();
@@ -113,7 +116,7 @@ impl Session {
     }
 
     /// What a change would do: the query that finds its rows.
-    async fn explained_change(&self, change: Statement, with: Option<With>, asked: &Asked) -> Result<Vec<String>, SqlError> {
+    async fn explained_change(&mut self, change: Statement, with: Option<With>, asked: &Asked) -> Result<Vec<String>, SqlError> {
         let (head, source) = match change {
             Statement::Update(update) => {
                 let plan = self.plan_update(update)?.with(with)?;
@@ -148,7 +151,7 @@ impl Session {
         Ok(lines)
     }
 
-    async fn explained_within(&self, query: Query, asked: &Asked) -> Result<Vec<String>, SqlError> {
+    async fn explained_within(&mut self, query: Query, asked: &Asked) -> Result<Vec<String>, SqlError> {
         let outline = Box::pin(self.outline(query)).await?;
         let mut lines = vec![];
         for change in outline.changes {

@@ -122,7 +122,7 @@ impl Session {
             let rows = self.insert_query(&table, targets, query, "INSERT", transaction).await?;
             return Ok(Written::rows("INSERT", rows));
         }
-        let (plan, mut stream) = query::start(&self.context, &query.plan).await?;
+        let (plan, mut stream) = query::start(&self.context, &query).await?;
         self.work.plan = Some(plan);
         let mut rows = vec![];
         while let Some(batch) = stream.next().await {
@@ -170,7 +170,7 @@ impl Session {
         transaction: &mut Transaction,
     ) -> Result<u64, SqlError> {
         let mut writer = self.writer(table, what, transaction)?;
-        let (plan, mut stream) = query::start(&self.context, &query.plan).await?;
+        let (plan, mut stream) = query::start(&self.context, &query).await?;
         self.work.plan = Some(plan);
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(datafusion_error)?;

@@ -74,8 +74,8 @@ impl Session {
         let planned = query::plan(&self.context, statement).await;
         self.cell.set_returning(None);
         (0..joined.len()).for_each(|i| self.cell.forget_part(&part_name(i)));
-        let Query { plan, columns } = planned?;
-        Ok(Query { plan: over_rows(plan, rows).map_err(datafusion_error)?, columns })
+        let Query { plan, columns, .. } = planned?;
+        Ok(Query { plan: over_rows(plan, rows).map_err(datafusion_error)?, is_optimized: false, columns })
     }
 }
 

@@ -41,6 +41,7 @@ mod names;
 mod only_row;
 mod operator_syntax;
 mod operators;
+mod plans;
 mod prepare;
 mod query;
 mod ready;

@@ -128,7 +128,7 @@ impl Session {
         let MergePlan { table, query, actions } = plan;
         let mut writer = self.writer(&table, "MERGE", transaction)?.deferring();
         let planned = query::plan(&self.context, query).await?;
-        let (plan, mut found) = query::start(&self.context, &planned.plan).await?;
+        let (plan, mut found) = query::start(&self.context, &planned).await?;
         self.work.plan = Some(plan);
         let mut count = 0;
         while let Some(batch) = found.next().await {

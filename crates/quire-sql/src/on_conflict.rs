@@ -96,7 +96,7 @@ impl Session {
         self.cell.set_returning(Some(Arc::new(provider)));
         let planned = query::plan(&self.context, statement).await;
         let started = match planned {
-            Ok(planned) => query::start(&self.context, &planned.plan).await,
+            Ok(planned) => query::start(&self.context, &planned).await,
             Err(error) => Err(error),
         };
         self.cell.set_returning(None);

@@ -36,6 +36,8 @@ const LOOKS_MAX: usize = 200;
 /// A planned query.
 pub(crate) struct Query {
     pub(crate) plan: LogicalPlan,
+    /// Whether the optimizer's rules have been applied to it; its types are resolved in any case.
+    pub(crate) is_optimized: bool,
     pub(crate) columns: Arc<Vec<OutputColumn>>,
 }
 
@@ -71,7 +73,7 @@ async fn prepared(context: &SessionContext, statement: Statement, names: &[Optio
     let plan = logical_plan(context, statement).await?;
     let plan = analyzed(context, plan)?;
     let columns = output_columns(plan.schema().as_arrow(), names);
-    Ok(Query { plan, columns: Arc::new(columns) })
+    Ok(Query { plan, is_optimized: false, columns: Arc::new(columns) })
 }
 
 /// The plan with its types resolved. Only then do set operations, VALUES and CASE have the types that they will run with.
@@ -99,27 +101,54 @@ pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement)
 /// Optimizes and starts a plan.
 pub(crate) async fn start(
     context: &SessionContext,
-    plan: &LogicalPlan,
+    query: &Query,
 ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
-    let physical = physical_plan(context, plan).await?;
-    let stream = run(context, plan, physical.clone())?;
+    let (physical, _) = physical_plan(context, &query.plan).await?;
+    let stream = run(context, query, physical.clone())?;
     Ok((physical, stream))
 }
 
-/// Optimizes a plan.
-pub(crate) async fn physical_plan(context: &SessionContext, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+/// A query with all that was made of it.
+pub(crate) struct Planned {
+    pub(crate) query: Query,
+    pub(crate) physical: Arc<dyn ExecutionPlan>,
+    /// The optimized plan, where `physical` was made of it.
+    pub(crate) optimized: Option<LogicalPlan>,
+}
+
+impl Planned {
+    pub(crate) fn into_parts(self) -> (Query, Arc<dyn ExecutionPlan>) {
+        (self.query, self.physical)
+    }
+}
+
+/// Plans a query as the client wrote it, up to how it will run.
+pub(crate) async fn plan_and_optimize(context: &SessionContext, statement: Statement) -> Result<Planned, SqlError> {
+    let query = plan(context, statement).await?;
+    let (physical, optimized) = physical_plan(context, &query.plan).await?;
+    Ok(Planned { query, physical, optimized })
+}
+
+/// Optimizes a plan: how it will run, and the optimized plan of which that was made, if it was.
+async fn physical_plan(context: &SessionContext, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Option<LogicalPlan>), SqlError> {
     Box::pin(crate::apply::physical_plan(&context.state(), plan, &context.state_weak_ref())).await.map_err(datafusion_error)
+}
+
+/// How an optimized plan will run.
+pub(crate) async fn physical_plan_of_optimized(context: &SessionContext, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    let state = context.state();
+    Box::pin(crate::apply::of_optimized(&state, plan)).await.map_err(datafusion_error)
 }
 
 /// Starts what was made of a plan.
 pub(crate) fn run(
     context: &SessionContext,
-    plan: &LogicalPlan,
+    query: &Query,
     physical: Arc<dyn ExecutionPlan>,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let merges = has_hash_join(physical.as_ref());
     let stream = execute_stream(physical, context.task_ctx()).map_err(datafusion_error)?;
-    Ok(if merges { or_merged(context.state(), context.state_weak_ref(), plan.clone(), stream) } else { stream })
+    Ok(if merges { or_merged(context.state(), context.state_weak_ref(), query.plan.clone(), query.is_optimized, stream) } else { stream })
 }
 
 fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
@@ -146,6 +175,7 @@ fn or_merged(
     state: SessionState,
     session: crate::apply::State,
     plan: LogicalPlan,
+    is_optimized: bool,
     stream: SendableRecordBatchStream,
 ) -> SendableRecordBatchStream {
     let schema = stream.schema();
@@ -162,7 +192,10 @@ fn or_merged(
                 options.optimizer.prefer_hash_join = false;
                 // In a single partition the planner knows no other joins.
                 options.execution.target_partitions = options.execution.target_partitions.max(2);
-                let physical = crate::apply::physical_plan(&state, &plan, &session).await?;
+                let physical = match is_optimized {
+                    true => crate::apply::of_optimized(&state, &plan).await?,
+                    false => crate::apply::physical_plan(&state, &plan, &session).await?.0,
+                };
                 execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
             }
             Some(first) => Ok(stream::iter([first]).chain(stream).boxed()),

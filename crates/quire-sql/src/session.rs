@@ -22,6 +22,7 @@ use crate::errors::{client_error, is_retryable, outcome_error};
 use crate::lock::{Lock, has_locks, locking, without_locks};
 use crate::names::split;
 use crate::parse::is_copy_in;
+use crate::plans::Plans;
 use crate::prepare::Statements;
 use crate::ready::Ready;
 use crate::savepoint::Savepoint;
@@ -103,6 +104,7 @@ pub struct Session {
     pub(crate) work: Running,
     cancel: CancelHandle,
     pub(crate) options: SessionOptions,
+    pub(crate) plans: Plans,
     /// Its temporary tables, as of the last commit.
     pub(crate) temp: TempObjects,
 }
@@ -128,6 +130,7 @@ impl Session {
             source: Arc::from(""),
             work: Running::default(),
             cancel: CancelHandle::default(),
+            plans: Plans::new(engine.plan_room.clone()),
             engine,
             options,
             temp: TempObjects::default(),
@@ -545,9 +548,13 @@ impl Session {
         if let Some(response) = self.select_row(&statement).await? {
             return Ok(response);
         }
-        let query = query::plan(&self.context, statement).await?;
-        let (plan, stream) = query::start(&self.context, &query.plan).await?;
-        self.work.plan = Some(plan);
+        // A statement that locks is not worth the keeping: the locks have numbers.
+        let (query, physical) = match locks.is_empty() {
+            true => Box::pin(self.planned(statement)).await?,
+            false => Box::pin(query::plan_and_optimize(&self.context, statement)).await?.into_parts(),
+        };
+        let stream = query::run(&self.context, &query, physical.clone())?;
+        self.work.plan = Some(physical);
         let columns = query.columns_before(locks.len());
         Ok(Response::Rows(self.rows(columns, locking(stream, locks), "SELECT", true)))
     }

@@ -166,7 +166,9 @@ impl Session {
                 Block::None | Block::Failed => self.temp = TempObjects::default(),
             }
         }
-        // There are no plans to discard.
+        if matches!(what, DiscardObject::ALL | DiscardObject::PLANS) {
+            self.plans.clear();
+        }
         Ok(Response::Complete(format!("DISCARD {what}")))
     }
 }

@@ -62,6 +62,7 @@ const PARAMETERS: &[Parameter] = &[
     p("jit", "off", false, Kind::Bool),
     p("lock_timeout", "0", false, Kind::Milliseconds),
     p("max_identifier_length", "63", false, Kind::ReadOnly),
+    p("plan_cache_mode", "auto", false, Kind::OneOf(&["auto", "force_generic_plan", "force_custom_plan"])),
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
     p("quire.narrow_decimals", "on", false, Kind::Bool),
@@ -126,6 +127,8 @@ pub(crate) struct InForce {
     pub(crate) isolation: Isolation,
     pub(crate) read_only: bool,
     pub(crate) optimizer: OptimizerOptions,
+    /// Not with `plan_cache_mode = force_custom_plan`.
+    pub(crate) keeps_plans: bool,
     /// `quire.target_partitions`, when set.
     pub(crate) target_partitions: Option<usize>,
 }
@@ -190,6 +193,7 @@ impl Settings {
                 isolation: isolation_of(&self.get("default_transaction_isolation").unwrap_or_default()),
                 read_only: self.get("default_transaction_read_only").is_ok_and(|v| v == "on"),
                 optimizer: self.optimizer_options(),
+                keeps_plans: self.get("plan_cache_mode").is_ok_and(|mode| mode != "force_custom_plan"),
                 target_partitions: self.target_partitions(),
             })
         })

@@ -60,6 +60,21 @@ impl QuireTable {
 }
 
 impl QuireTable {
+    /// About how many rows it gives.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.statistics().num_rows.get_value().copied().unwrap_or_default() as u64
+    }
+
+    /// Whether it gives the table's columns and nothing else.
+    pub(crate) fn has_columns_only(&self) -> bool {
+        self.schema.fields().len() == self.def.columns.len()
+    }
+
+    /// The same table with nothing of a snapshot in it.
+    pub(crate) fn without_rows(&self) -> QuireTable {
+        QuireTable::new(self.def.clone(), Arc::default(), Lsn::default(), OwnRows::default(), self.source.clone())
+    }
+
     /// What is known of the rows that it gives.
     pub(crate) fn statistics(&self) -> Arc<Statistics> {
         let delta = || self.source.delta_at_hand(&self.def, &self.view);

@@ -81,7 +81,9 @@ impl TempObjects {
                 OnCommit::PreserveRows => {}
             }
         }
-        self
+        let nothing = self.tables.is_empty() && self.sequences.is_empty();
+        // Then the session's catalog is everyone's again.
+        if nothing { TempObjects::default() } else { self }
     }
 }
 

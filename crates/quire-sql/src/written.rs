@@ -69,7 +69,7 @@ impl Session {
             return Ok(Response::Complete(tag));
         };
         let planned = self.plan_returning(returning, rows).await?;
-        let (_, stream) = query::start(&self.context, &planned.plan).await?;
+        let (_, stream) = query::start(&self.context, &planned).await?;
         Ok(Response::Rows(self.rows(planned.columns, stream, what, true)))
     }
 
@@ -81,7 +81,7 @@ impl Session {
     /// What a RETURNING gives, as a table.
     pub(crate) async fn returned(&self, returning: Returning, rows: Vec<RecordBatch>) -> Result<MemTable, SqlError> {
         let planned = self.plan_returning(returning, rows).await?;
-        let (_, mut stream) = query::start(&self.context, &planned.plan).await?;
+        let (_, mut stream) = query::start(&self.context, &planned).await?;
         let given = stream.schema();
         let mut seen = HashSet::new();
         let fields = given.fields().iter().zip(planned.columns.iter()).enumerate().map(|(i, (field, column))| {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, StringViewArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
@@ -52,7 +52,11 @@ fn now() -> i64 {
 
 /// When the session's transaction began, for whoever has the session's configuration and nothing else of it: microseconds since 1970.
 #[derive(Clone, Debug)]
-struct Began(Arc<AtomicI64>);
+struct Began {
+    at: Arc<AtomicI64>,
+    /// Counts how often that was asked for.
+    asked: Arc<AtomicU64>,
+}
 
 impl ConfigExtension for Began {
     const PREFIX: &'static str = "quire_began";
@@ -83,8 +87,11 @@ impl ExtensionOptions for Began {
 
 /// Where and when the session is, as its configuration tells.
 pub(super) fn home_of(config: &ConfigOptions) -> Home<'_> {
-    let began = config.extensions.get::<Began>().map_or_else(now, |began| began.0.load(Ordering::Relaxed));
-    Home::new(config.execution.time_zone.as_deref().unwrap_or("UTC"), began)
+    let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
+    match config.extensions.get::<Began>() {
+        Some(began) => Home::new(zone, began.at.load(Ordering::Relaxed)).counting(&began.asked),
+        None => Home::new(zone, now()),
+    }
 }
 
 /// Whose beginning a function tells.
@@ -105,7 +112,7 @@ pub(crate) fn register(context: &SessionContext, cell: &Arc<ScopeCell>) {
         ("current_time", &[], SqlType::Time, Since::Transaction),
         ("current_date", &[], SqlType::Date, Since::Transaction),
     ];
-    let began = Began(cell.began());
+    let began = Began { at: cell.began(), asked: cell.moments_asked().clone() };
     context.state_ref().write().config_mut().options_mut().extensions.insert(began);
     for (name, aliases, ty, since) in moments {
         let signature = match name {

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::{FIELD_CATALOG_TYPE, functions};
 use crate::functions::sql_error;
@@ -43,6 +44,9 @@ impl ExprPlanner for CatalogValues {
     /// `polroles = '{0}'`: the literal is an array too. `proc.oid = typreceive`: the function's number is meant.
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = raw;
+        if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        }
         let item = |expr: &Expr| match expr.get_type(schema) {
             Ok(DataType::List(item)) => Some(item),
             _ => None,

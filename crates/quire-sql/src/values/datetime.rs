@@ -1,6 +1,7 @@
 //! Dates, times and intervals from and to text. Years before 1 and after 9999 are read and shown with four or more digits, as ISO 8601 has it.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
@@ -17,26 +18,41 @@ pub struct Home<'a> {
     zone: Cow<'a, str>,
     /// Microseconds since 1970.
     now: i64,
+    /// Counts how often somebody asked for it.
+    asked: Option<&'a AtomicU64>,
 }
 
 impl<'a> Home<'a> {
     /// A time zone, and the moment that is now.
     pub fn new(zone: impl Into<Cow<'a, str>>, now: i64) -> Home<'a> {
-        Home { zone: zone.into(), now }
+        Home { zone: zone.into(), now, asked: None }
+    }
+
+    /// Counts in `asked` when what is read depends on when it is read.
+    pub(crate) fn counting(self, asked: &'a AtomicU64) -> Home<'a> {
+        Home { asked: Some(asked), ..self }
     }
 
     /// UTC, in 1970: for text that says all by itself.
     pub fn unknown() -> Home<'static> {
-        Home { zone: Cow::Borrowed("UTC"), now: 0 }
+        Home { zone: Cow::Borrowed("UTC"), now: 0, asked: None }
     }
 
     pub(crate) fn zone(&self) -> &str {
         &self.zone
     }
 
+    fn now(&self) -> i64 {
+        if let Some(asked) = self.asked {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+        self.now
+    }
+
     /// What a clock on the wall shows.
     fn local_now(&self) -> i64 {
-        utc_to_local(self.now, &self.zone).unwrap_or(self.now)
+        let now = self.now();
+        utc_to_local(now, &self.zone).unwrap_or(now)
     }
 
     /// The day, since 1970-01-01.
@@ -285,7 +301,7 @@ pub(crate) fn parse_timestamp(text: &str, ty: SqlType, home: &Home<'_>) -> Resul
             "epoch" => return Ok(0),
             "infinity" => return Ok(i64::MAX),
             "-infinity" => return Ok(i64::MIN),
-            "now" => return Ok(if ty == SqlType::Timestamptz { home.now } else { home.local_now() }),
+            "now" => return Ok(if ty == SqlType::Timestamptz { home.now() } else { home.local_now() }),
             _ => {}
         }
     }
