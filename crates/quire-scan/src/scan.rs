@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array};
 use arrow::buffer::BooleanBuffer;
@@ -35,10 +35,16 @@ mod tests;
 /// 0.3 MB is 20 MB in flight: the bandwidth-delay product of a 10 Gbit/s link at 16 ms.
 const PREFETCH_ROW_GROUPS: usize = 4;
 /// The same once pages have come from storage, which may be waiting for an object store: at 20 ms for a request, and 2 ms of work for a row
-/// group, so many are under way.
+/// group, so many are under way. Of small pages more: to ask for them costs little, and to wait for them as much as for large ones.
 const PREFETCH_FAR_ROW_GROUPS: usize = 16;
+const PREFETCH_FAR_BYTES: usize = 4 << 20;
+/// Of what is requested before anybody asks for rows: a filter that is known later may leave it out.
+const BEGIN_BYTES: usize = 1 << 20;
 /// Remaining columns are prefetched too while at least this share of row groups turned out to have survivors.
 const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
+/// A page of so many bytes is requested with the columns of predicates, whether it will be wanted or not: it takes less time than to ask
+/// again.
+const SMALL_PAGE_BYTES: u32 = 128 << 10;
 
 /// Of a slice with one survivor in more rows than this, the survivors are taken first and unpacked then.
 const UNPACK_ALL_ABOVE: usize = 4;
@@ -64,9 +70,13 @@ pub struct Scan {
     morsels: Vec<Morsel>,
     /// The next morsel to take, or the next range of the key.
     next: AtomicUsize,
+    /// Whether the first pages have been requested.
+    begun: AtomicBool,
     /// How far columns of predicates have been requested, and the others.
     prefetched: AtomicUsize,
     prefetched_payload: AtomicUsize,
+    /// Bytes of pages that have been requested ahead and have not come.
+    in_flight: AtomicUsize,
     /// Pages that this scan has moved and counted: segment, row group and position of the column. Who reads one that was prefetched finds it
     /// in memory, but that is not where it came from.
     moved: Mutex<HashSet<(SegmentId, usize, usize)>>,
@@ -90,6 +100,8 @@ struct Pruned {
     generation: u64,
     /// Row groups that survive, by segment id.
     verdicts: HashMap<SegmentId, Arc<Vec<bool>>>,
+    /// Segments of which nothing survived, and which have been counted.
+    counted: HashSet<SegmentId>,
 }
 
 impl Scan {
@@ -128,8 +140,10 @@ impl Scan {
             counters,
             morsels,
             next: AtomicUsize::new(0),
+            begun: AtomicBool::new(false),
             prefetched: AtomicUsize::new(0),
             prefetched_payload: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             moved: Mutex::default(),
             read_row_groups: AtomicUsize::new(0),
             survived_row_groups: AtomicUsize::new(0),
@@ -169,13 +183,14 @@ impl Scan {
         let generation = if self.dynamic { snapshot_generation(predicate) } else { 0 };
         let mut pruned = self.pruned.lock();
         if pruned.generation != generation {
-            *pruned = Pruned { generation, verdicts: HashMap::new() };
+            pruned.generation = generation;
+            pruned.verdicts.clear();
         }
         if let Some(verdict) = pruned.verdicts.get(&segment.id) {
             return Ok(!verdict[row_group]);
         }
         let verdict = surviving_row_groups(predicate, &self.spec.table, &self.spec.schema, segment)?;
-        if row_group == 0 && verdict.iter().all(|survives| !survives) {
+        if row_group == 0 && verdict.iter().all(|survives| !survives) && pruned.counted.insert(segment.id) {
             ScanCounters::add(&self.counters.segments_pruned, 1);
         }
         let survives = verdict[row_group];
@@ -183,45 +198,84 @@ impl Scan {
         Ok(!survives)
     }
 
-    /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
-    fn prefetch(self: &Arc<Self>, from: usize) -> Result<(), ScanError> {
-        let is_far = self.counters.pages_remote.load(Ordering::Relaxed) > 0;
-        let ahead = if is_far { PREFETCH_FAR_ROW_GROUPS } else { PREFETCH_ROW_GROUPS };
-        // In order of the key, most row groups are two morsels.
-        let ahead = if self.spec.ordered.is_some() { 2 * ahead } else { ahead };
-        let until = (from + ahead).min(self.morsels.len());
-        let fresh = |prefetched: &AtomicUsize| prefetched.fetch_max(until, Ordering::Relaxed).max(from)..until;
-        self.request(fresh(&self.prefetched), &self.filter_columns)?;
-        let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
-        if self.filter_columns.is_empty() || survived as f64 >= read as f64 * PREFETCH_PAYLOAD_ABOVE && read > 0 {
-            self.request(fresh(&self.prefetched_payload), &self.payload_columns)?;
+    /// Requests what will be read first, before anybody asks for rows: a join reads one side after the other, and would wait for storage with
+    /// each of them. Of pages that are in memory it only sees that they are. Call it when there is a stream.
+    pub fn begin(self: &Arc<Self>) -> Result<(), ScanError> {
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let ahead = self.ahead(PREFETCH_ROW_GROUPS);
+        if self.filter_columns.is_empty() {
+            return self.advance(&self.prefetched_payload, 0, ahead, BEGIN_BYTES, &self.payload_columns);
+        }
+        self.advance(&self.prefetched, 0, ahead, BEGIN_BYTES, &self.filter_columns)?;
+        for morsel in self.morsels.iter().take(ahead) {
+            self.request(morsel, &self.payload_columns, SMALL_PAGE_BYTES)?;
         }
         Ok(())
     }
 
-    /// Requests pages that are not in memory.
-    fn request(self: &Arc<Self>, morsels: Range<usize>, columns: &[usize]) -> Result<(), ScanError> {
-        for morsel in self.morsels.get(morsels).unwrap_or_default() {
-            let Morsel::RowGroup { segment, row_group, part, .. } = morsel else { continue };
-            if !part.is_first() || self.is_pruned(segment, *row_group)? {
-                continue;
+    /// So many row groups, in morsels: in order of the key, most row groups are two.
+    fn ahead(&self, row_groups: usize) -> usize {
+        if self.spec.ordered.is_some() { 2 * row_groups } else { row_groups }
+    }
+
+    /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
+    fn prefetch(self: &Arc<Self>, from: usize) -> Result<(), ScanError> {
+        let is_far = self.counters.pages_remote.load(Ordering::Relaxed) > 0;
+        let (ahead, bytes) = if is_far { (PREFETCH_FAR_ROW_GROUPS, PREFETCH_FAR_BYTES) } else { (PREFETCH_ROW_GROUPS, 0) };
+        let ahead = self.ahead(ahead);
+        self.advance(&self.prefetched, from, ahead, bytes, &self.filter_columns)?;
+        let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
+        if self.filter_columns.is_empty() || survived as f64 >= read as f64 * PREFETCH_PAYLOAD_ABOVE && read > 0 {
+            self.advance(&self.prefetched_payload, from, ahead, bytes, &self.payload_columns)?;
+        }
+        Ok(())
+    }
+
+    /// Requests columns of morsels up to `ahead` from `from`, and of more while bytes are under way, but fewer than that. What `done` says has
+    /// been requested is not requested again.
+    fn advance(self: &Arc<Self>, done: &AtomicUsize, from: usize, ahead: usize, bytes: usize, columns: &[usize]) -> Result<(), ScanError> {
+        loop {
+            let last = done.load(Ordering::Relaxed);
+            let next = last.max(from);
+            let in_flight = self.in_flight.load(Ordering::Relaxed);
+            let is_near = next < from + ahead || in_flight > 0 && in_flight < bytes;
+            let Some(morsel) = self.morsels.get(next).filter(|_| is_near) else { return Ok(()) };
+            if done.compare_exchange(last, next + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.request(morsel, columns, u32::MAX)?;
             }
-            for &index in columns {
-                if self.source.resident(segment, *row_group, self.column(index)).is_none() {
-                    let (scan, segment, row_group) = (self.clone(), segment.clone(), *row_group);
-                    quire_kit::task::spawn("prefetch", async move {
-                        if scan.readers.load(Ordering::Relaxed) == 0 {
-                            return;
-                        }
-                        // The read that follows finds the page in memory, or meets the same error and reports it.
-                        match scan.source.column(&segment, row_group, scan.column(index)).await {
-                            Ok((_, Tier::Memory, _)) => {}
-                            Ok((page, tier, bytes)) => scan.count((segment.id, row_group, index), tier, bytes, &page),
-                            Err(error) => tracing::debug!(%error, "prefetch failed"),
-                        }
-                    });
+        }
+    }
+
+    /// Requests pages of at most so many bytes that are not in memory.
+    fn request(self: &Arc<Self>, morsel: &Morsel, columns: &[usize], bytes_max: u32) -> Result<(), ScanError> {
+        let Morsel::RowGroup { segment, row_group, part, .. } = morsel else { return Ok(()) };
+        let bytes_of = |index: usize| segment.page_read(*row_group, self.column(index).id).map_or(0, |read| read.length);
+        let is_missing = |index: &usize| {
+            let is_resident = || self.source.resident(segment, *row_group, self.column(*index)).is_some();
+            bytes_of(*index) <= bytes_max && !is_resident()
+        };
+        let missing: Vec<usize> = columns.iter().copied().filter(is_missing).collect();
+        // Statistics are asked last: mostly nothing is missing.
+        if missing.is_empty() || !part.is_first() || self.is_pruned(segment, *row_group)? {
+            return Ok(());
+        }
+        for index in missing {
+            let under_way = UnderWay::new(self.clone(), bytes_of(index) as usize);
+            let (segment, row_group) = (segment.clone(), *row_group);
+            quire_kit::task::spawn("prefetch", async move {
+                let scan = &under_way.scan;
+                if scan.readers.load(Ordering::Relaxed) == 0 {
+                    return;
                 }
-            }
+                // The read that follows finds the page in memory, or meets the same error and reports it.
+                match scan.source.column(&segment, row_group, scan.column(index)).await {
+                    Ok((_, Tier::Memory, _)) => {}
+                    Ok((page, tier, bytes)) => scan.count((segment.id, row_group, index), tier, bytes, &page),
+                    Err(error) => tracing::debug!(%error, "prefetch failed"),
+                }
+            });
         }
         Ok(())
     }
@@ -296,6 +350,25 @@ impl Scan {
             }
         };
         Ok(clear_positions(rows, &positions))
+    }
+}
+
+/// A page that has been requested ahead and has not come.
+struct UnderWay {
+    scan: Arc<Scan>,
+    bytes: usize,
+}
+
+impl UnderWay {
+    fn new(scan: Arc<Scan>, bytes: usize) -> UnderWay {
+        scan.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        UnderWay { scan, bytes }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.scan.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

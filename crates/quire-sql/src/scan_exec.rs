@@ -259,7 +259,9 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let mut rows = Box::pin(self.scan()?.partition().map_err(external));
+        let scan = self.scan()?;
+        let mut rows = Box::pin(scan.partition().map_err(external));
+        scan.begin().map_err(external)?;
         let elapsed = self.elapsed.clone();
         let timed = stream::poll_fn(move |context| {
             let _timer = elapsed.timer();

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! What orders find is what looking at every row finds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, StringViewArray};
@@ -14,6 +15,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, in_list, lit};
 use futures::TryStreamExt;
 use futures::executor::block_on;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use quire_types::{
     ColumnDef, ColumnId, ColumnStats, ConstraintDef, ConstraintKind, Datum, PageMeta, RowGroupMeta, RowId, RowIds, SchemaId, SegmentId,
@@ -345,6 +347,68 @@ impl std::fmt::Debug for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}, deleted {:?}, reordered {}", self.groups, self.deleted, self.reordered)
     }
+}
+
+/// Pages that are elsewhere: it is noted which are asked for, by row group and column, and none comes.
+#[derive(Default)]
+struct Elsewhere {
+    asked: Mutex<BTreeSet<(usize, u32)>>,
+}
+
+#[async_trait]
+impl ColumnSource for Elsewhere {
+    fn resident(&self, _: &SegmentMeta, _: usize, _: &ColumnDef) -> Option<ArrayRef> {
+        None
+    }
+
+    async fn column(&self, _: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError> {
+        self.asked.lock().insert((row_group, column.id.0));
+        std::future::pending().await
+    }
+
+    async fn row_ids(&self, _: &Arc<SegmentMeta>, _: usize) -> Result<ArrayRef, ScanError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_first_is_requested_before_anybody_asks_for_rows() {
+    let group = |from: i32| (from..from + 10).map(|n| (Some(n), Some(n), n)).collect();
+    let rows = Rows { groups: (0..8).map(|i| group(i * 10)).collect(), deleted: vec![], reordered: false };
+    let mut segment = rows.segment();
+    for row_group in &mut segment.row_groups {
+        row_group.pages[1].length = 1000;
+        row_group.pages[2].length = 1 << 20;
+    }
+    let asked_for = async |filters: Vec<Arc<dyn PhysicalExpr>>, is_read: bool| {
+        let (source, schema) = (Arc::new(Elsewhere::default()), schema());
+        let spec = ScanSpec {
+            table: Arc::new(table()),
+            schema: schema.clone(),
+            view: Arc::new(TableView { segments: Arc::new(vec![Arc::new(segment.clone())]), ..TableView::default() }),
+            delta: vec![],
+            own: OwnRows::default(),
+            projection: vec![0, 1, 2],
+            predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
+            batch_rows: 64,
+            limit: None,
+            tabulated: false,
+            ordered: None,
+        };
+        let scan = Scan::new(spec, filters, source.clone(), Arc::default()).unwrap();
+        let stream = is_read.then(|| scan.partition());
+        scan.begin().unwrap();
+        tokio::task::yield_now().await;
+        drop(stream);
+        let asked = source.asked.lock().clone();
+        asked.into_iter().collect::<Vec<_>>()
+    };
+    // Of the first four row groups the columns of predicates, and small pages; not those that bounds exclude.
+    let filter = || vec![compare(0, Operator::Lt, 20)];
+    assert_eq!(asked_for(filter(), true).await, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    let all: Vec<(usize, u32)> = (0..4).flat_map(|row_group| (0..3).map(move |column| (row_group, column))).collect();
+    assert_eq!(asked_for(vec![], true).await, all);
+    assert_eq!(asked_for(filter(), false).await, []);
 }
 
 proptest! {
