@@ -80,7 +80,13 @@ async fn a_kept_plan_reads_what_there_is_now() -> Result<()> {
     served.expect(JOIN, "p1|0.00;p2|0.00", true).await?;
     // The other session has plans of its own.
     ensure!(answer(&other, JOIN).await? == "p1|0.00;p2|0.00");
-    // EXPLAIN shows the plan as the query would run now; sub-queries that stay sub-queries are read anew, too.
+    // EXPLAIN shows the plan that the query runs by.
+    let explain = format!("EXPLAIN {JOIN}");
+    served.ask(&explain).await?;
+    served.ask(&explain).await?;
+    let (shown, reused) = served.ask(&explain).await?;
+    ensure!(reused && shown.contains("table=child") && shown.contains("table=parent"), "{reused}: {shown}");
+    // Sub-queries that stay sub-queries are read anew, too.
     served.client.batch_execute("UPDATE child SET n = id").await?;
     let above = "SELECT count(*) FROM child WHERE n > (SELECT avg(n) FROM child) AND parent IN (SELECT id FROM parent WHERE name < 'p5')";
     served.keep(above).await?;

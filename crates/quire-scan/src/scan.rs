@@ -38,6 +38,8 @@ const PREFETCH_ROW_GROUPS: usize = 4;
 /// group, so many are under way. Of small pages more: to ask for them costs little, and to wait for them as much as for large ones.
 const PREFETCH_FAR_ROW_GROUPS: usize = 16;
 const PREFETCH_FAR_BYTES: usize = 4 << 20;
+/// At most so many times as many, however small: what comes long before it is read may be gone from memory again by then.
+const PREFETCH_SMALL_TIMES: usize = 4;
 /// Of what is requested before anybody asks for rows: a filter that is known later may leave it out.
 const BEGIN_BYTES: usize = 1 << 20;
 /// Remaining columns are prefetched too while at least this share of row groups turned out to have survivors.
@@ -233,14 +235,15 @@ impl Scan {
         Ok(())
     }
 
-    /// Requests columns of morsels up to `ahead` from `from`, and of more while bytes are under way, but fewer than that. What `done` says has
-    /// been requested is not requested again.
+    /// Requests columns of morsels up to `ahead` from `from`, and of some more while bytes are under way, but fewer than that. What `done`
+    /// says has been requested is not requested again.
     fn advance(self: &Arc<Self>, done: &AtomicUsize, from: usize, ahead: usize, bytes: usize, columns: &[usize]) -> Result<(), ScanError> {
         loop {
             let last = done.load(Ordering::Relaxed);
             let next = last.max(from);
             let in_flight = self.in_flight.load(Ordering::Relaxed);
-            let is_near = next < from + ahead || in_flight > 0 && in_flight < bytes;
+            let is_worth = in_flight > 0 && in_flight < bytes && next < from + PREFETCH_SMALL_TIMES * ahead;
+            let is_near = next < from + ahead || is_worth;
             let Some(morsel) = self.morsels.get(next).filter(|_| is_near) else { return Ok(()) };
             if done.compare_exchange(last, next + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 self.request(morsel, columns, u32::MAX)?;

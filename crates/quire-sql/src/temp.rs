@@ -21,7 +21,7 @@ pub(crate) const TEMP_ALIAS: &str = "pg_temp";
 /// A session's temporary tables, between transactions.
 #[derive(Clone, Default)]
 pub(crate) struct TempObjects {
-    /// Once there has been one.
+    /// Once there has been one, until a commit leaves nothing in it.
     pub(crate) schema: Option<Arc<SchemaDef>>,
     pub(crate) tables: BTreeMap<TableId, Arc<TableDef>>,
     /// Those that columns own.
