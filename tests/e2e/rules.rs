@@ -19,10 +19,10 @@ use table::Table;
 use text::Query;
 
 /// Each has a switch: the session's parameter `quire.…`. `quire.ordered_grouping`, which wants larger tables, is in ordered_grouping.rs.
-const RULES: [&str; 6] =
-    ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "tabulated_conditions"];
+const RULES: [&str; 7] =
+    ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "tabulated_conditions", "join_keys"];
 /// Those that plans show.
-const IN_PLANS: [&str; 5] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals"];
+const IN_PLANS: [&str; 6] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "join_keys"];
 /// Those that change the shape of a plan.
 const OF_SHAPE: [&str; 4] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans"];
 
@@ -96,23 +96,26 @@ async fn each_has_an_effect(quire: &Quire, rules: &[&str], queries: &[Query]) ->
     Ok(())
 }
 
-/// Whether scans of a query answered conditions of joins from tables.
-async fn tabulated(session: &mut Session, query: &Query) -> Result<bool> {
+/// Whether scans of a query counted any such rows.
+async fn counted(session: &mut Session, query: &Query, counter: &str) -> Result<bool> {
     let run = session.run(Protocol::Simple, &format!("EXPLAIN ANALYZE {}", query.sql)).await.with_context(|| query.name.clone())?;
     let lines = run.rows.iter().flatten().flatten();
-    Ok(lines.flat_map(|line| line.split("rows_tabulated=").skip(1)).any(|rest| !rest.starts_with('0')))
+    let counter = format!("{counter}=");
+    Ok(lines.flat_map(|line| line.split(&counter).skip(1)).any(|rest| !rest.starts_with('0')))
 }
 
-/// Fails unless some query's conditions are answered from tables, and none when that is off.
-async fn tables_have_an_effect(quire: &Quire, queries: &[Query]) -> Result<()> {
-    let mut with = session(quire, |_| true).await?;
-    let mut without = session(quire, |rule| rule != "tabulated_conditions").await?;
+/// Fails unless some query's conditions are answered as the rule has it, which a counter tells, and none when that is off.
+async fn has_an_effect(quire: &Quire, queries: &[Query], rule: &str, counter: &str) -> Result<()> {
+    // Keys leave nothing to tables.
+    let on = |name: &str| name == rule || name != "join_keys";
+    let mut with = session(quire, on).await?;
+    let mut without = session(quire, |name| on(name) && name != rule).await?;
     let mut some = false;
     for query in queries {
-        some |= tabulated(&mut with, query).await?;
-        ensure!(!tabulated(&mut without, query).await?, "{}: a table, though they are off", query.name);
+        some |= counted(&mut with, query, counter).await?;
+        ensure!(!counted(&mut without, query, counter).await?, "{}: {counter}, though {rule} is off", query.name);
     }
-    ensure!(some, "no condition is answered from a table");
+    ensure!(some, "{rule} answers no condition");
     Ok(())
 }
 
@@ -177,7 +180,8 @@ async fn tpch_with_other_parameters_and_shuffled() -> Result<()> {
     // Quantities above 312 in query 18, say, are rare at this scale.
     ensure!(empty <= 8, "{empty} answers are empty");
     each_has_an_effect(&quire, &IN_PLANS, &originals).await?;
-    tables_have_an_effect(&quire, &originals).await
+    has_an_effect(&quire, &originals, "tabulated_conditions", "rows_tabulated").await?;
+    has_an_effect(&quire, &originals, "join_keys", "rows_by_keys").await
 }
 
 /// Loads `<name>_data.sql` and runs the queries of `<name>.sql`, with the FROM lists shuffled too. The answers are in the golden file.
@@ -210,7 +214,8 @@ async fn shapes(name: &str, rules: &[&str]) -> Result<()> {
     }
     none(&wrong)?;
     each_has_an_effect(&quire, rules, &queries).await?;
-    tables_have_an_effect(&quire, &queries).await
+    has_an_effect(&quire, &queries, "tabulated_conditions", "rows_tabulated").await?;
+    has_an_effect(&quire, &queries, "join_keys", "rows_by_keys").await
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ extensions_options! {
         pub narrow_decimals: bool, default = true
         /// Scans keep the answers of joins' conditions in tables.
         pub tabulated_conditions: bool, default = true
+        /// Scans are told which keys the other side of a join has.
+        pub join_keys: bool, default = true
         /// Rows are grouped as they come where a table lies in the order of what they are grouped by.
         pub ordered_grouping: bool, default = true
     }
@@ -34,6 +36,7 @@ impl PartialEq for OptimizerOptions {
             shared_subplans,
             narrow_decimals,
             tabulated_conditions,
+            join_keys,
             ordered_grouping,
         } = self;
         *join_reordering == other.join_reordering
@@ -42,6 +45,7 @@ impl PartialEq for OptimizerOptions {
             && *shared_subplans == other.shared_subplans
             && *narrow_decimals == other.narrow_decimals
             && *tabulated_conditions == other.tabulated_conditions
+            && *join_keys == other.join_keys
             && *ordered_grouping == other.ordered_grouping
     }
 }

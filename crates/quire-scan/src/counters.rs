@@ -25,6 +25,8 @@ pub struct ScanCounters {
     pub rows_delta: AtomicU64,
     /// Rows of which a predicate was answered from a table, or once for a run of equal numbers; a row counts once for each such predicate.
     pub rows_tabulated: AtomicU64,
+    /// Rows of which a predicate was answered by the keys of a join's other side; a row counts once for each such predicate.
+    pub rows_by_keys: AtomicU64,
     /// Pages from memory.
     pub pages_memory: AtomicU64,
     /// Pages from this node's disk.
@@ -71,7 +73,7 @@ impl ScanCounters {
     }
 
     /// Every counter with the name it is shown under.
-    pub fn all(&self) -> [(&'static str, u64); 16] {
+    pub fn all(&self) -> [(&'static str, u64); 17] {
         let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
         [
             ("row_groups", read(&self.row_groups)),
@@ -83,6 +85,7 @@ impl ScanCounters {
             ("rows_filtered", read(&self.rows_filtered)),
             ("rows_delta", read(&self.rows_delta)),
             ("rows_tabulated", read(&self.rows_tabulated)),
+            ("rows_by_keys", read(&self.rows_by_keys)),
             ("pages_memory", read(&self.pages_memory)),
             ("pages_disk", read(&self.pages_disk)),
             ("pages_remote", read(&self.pages_remote)),

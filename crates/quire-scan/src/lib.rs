@@ -23,6 +23,11 @@ pub use spec::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows, Predicate, ScanSpec, r
 mod counters;
 pub use counters::ScanCounters;
 
+mod branches;
+
+mod build_keys;
+pub use build_keys::BuildKeys;
+
 mod prune;
 pub use prune::datum_scalar;
 

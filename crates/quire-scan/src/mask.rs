@@ -7,7 +7,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::cast::as_boolean_array;
-use datafusion_physical_expr_common::physical_expr::{is_volatile, snapshot_generation};
+use datafusion_physical_expr_common::physical_expr::is_volatile;
 
 use crate::packed::{Verdicts, unpack};
 use crate::tabulate::Tabulated;
@@ -53,7 +53,7 @@ impl Tally {
     /// Begins again when the predicate is another than before. To be called now and then.
     pub(crate) fn look(&self, predicate: &Predicate) {
         if predicate.is_optional() {
-            let generation = snapshot_generation(&predicate.expr);
+            let generation = predicate.generation();
             if self.generation.swap(generation, Ordering::Relaxed) != generation {
                 self.seen.store(0, Ordering::Relaxed);
                 self.kept.store(0, Ordering::Relaxed);

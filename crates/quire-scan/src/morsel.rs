@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::{DataType, Date32Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use quire_types::{RowId, RowIds, RowSet, SegmentMeta};
@@ -24,19 +24,24 @@ pub(crate) enum Morsel {
         /// Which of its rows.
         part: Part,
     },
-    /// Delta rows or the transaction's own, and the id of the first.
-    Rows(RecordBatch, RowId),
+    /// Delta rows or the transaction's own.
+    Rows {
+        /// The batch.
+        rows: RecordBatch,
+        /// The id of its first row; those of the others follow.
+        first: RowId,
+        /// Which of its rows, and in which order; `None`: all as they are.
+        positions: Option<UInt32Array>,
+    },
 }
 
-/// Rows of a row group in which a key ascends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All of them, whether a key ascends or not.
-    All,
-    /// Those whose key is below this.
-    Below(i64),
-    /// The others: those whose key is this, or above.
-    From(i64),
+/// Rows of a row group in which a key ascends. The parts of a row group are one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Those whose key is this or above; `None` in the first part.
+    pub from: Option<i64>,
+    /// Of them those whose key is below this; `None` in the last.
+    pub below: Option<i64>,
 }
 
 impl Morsel {
@@ -44,10 +49,18 @@ impl Morsel {
     pub(crate) fn row_groups(segment: &Arc<SegmentMeta>) -> impl Iterator<Item = Morsel> + '_ {
         let mut first_row = 0;
         segment.row_groups.iter().enumerate().map(move |(row_group, meta)| {
-            let morsel = Morsel::RowGroup { segment: segment.clone(), row_group, first_row, part: Part::All };
+            let morsel = Morsel::RowGroup { segment: segment.clone(), row_group, first_row, part: Part::ALL };
             first_row += u64::from(meta.rows);
             morsel
         })
+    }
+
+    /// How many rows there are to read, at most.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Morsel::RowGroup { segment, row_group, .. } => segment.row_groups[*row_group].rows as usize,
+            Morsel::Rows { rows, positions, .. } => positions.as_ref().map_or(rows.num_rows(), Array::len),
+        }
     }
 
     /// Whether it is a row group, or the first part of one.
@@ -57,44 +70,68 @@ impl Morsel {
 }
 
 impl Part {
+    /// All rows, whether a key ascends or not.
+    pub(crate) const ALL: Part = Part { from: None, below: None };
+
     /// Whether it is the only part of its row group or the first: what is counted by row groups is counted with it.
     pub(crate) fn is_first(self) -> bool {
-        !matches!(self, Part::From(_))
+        self.from.is_none()
     }
 
     /// The positions of its rows in a row group with these keys.
     pub(crate) fn positions(self, keys: &ArrayRef) -> Result<Range<usize>, ScanError> {
-        Ok(match self {
-            Part::All => 0..keys.len(),
-            Part::Below(key) => 0..rows_below(keys, key)?,
-            Part::From(key) => rows_below(keys, key)?..keys.len(),
+        if self == Part::ALL {
+            return Ok(0..keys.len());
+        }
+        let length = keys.len();
+        let keys = Keys::known(keys)?;
+        Ok(self.from.map_or(0, |key| keys.below(key))..self.below.map_or(length, |key| keys.below(key)))
+    }
+}
+
+/// The values of a column whose bounds are whole numbers.
+pub(crate) enum Keys<'a> {
+    Small(&'a [i16]),
+    Medium(&'a [i32]),
+    Large(&'a [i64]),
+}
+
+impl<'a> Keys<'a> {
+    /// `None` when they are of another type. NULLs are not told apart.
+    pub(crate) fn of(column: &'a ArrayRef) -> Option<Keys<'a>> {
+        Some(match column.data_type() {
+            DataType::Int16 => Keys::Small(column.as_primitive::<Int16Type>().values()),
+            DataType::Int32 => Keys::Medium(column.as_primitive::<Int32Type>().values()),
+            DataType::Date32 => Keys::Medium(column.as_primitive::<Date32Type>().values()),
+            DataType::Int64 => Keys::Large(column.as_primitive::<Int64Type>().values()),
+            DataType::Time64(TimeUnit::Microsecond) => Keys::Large(column.as_primitive::<Time64MicrosecondType>().values()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Keys::Large(column.as_primitive::<TimestampMicrosecondType>().values()),
+            _ => return None,
         })
     }
-}
 
-/// How many of ascending keys, of a type whose bounds are whole numbers, are below a number.
-fn rows_below(keys: &ArrayRef, key: i64) -> Result<usize, ScanError> {
-    fn search<T>(keys: &ArrayRef, key: i64) -> usize
-    where
-        T: ArrowPrimitiveType,
-        T::Native: Into<i64>,
-    {
-        keys.as_primitive::<T>().values().partition_point(|value| (*value).into() < key)
+    /// The same, of a column that is known to be of such a type.
+    pub(crate) fn known(column: &'a ArrayRef) -> Result<Keys<'a>, ScanError> {
+        let wrong = || ScanError::Decode { what: "the clustering key".into(), reason: format!("its type is {}", column.data_type()) };
+        Keys::of(column).ok_or_else(wrong)
     }
-    Ok(match keys.data_type() {
-        DataType::Int16 => search::<Int16Type>(keys, key),
-        DataType::Int32 => search::<Int32Type>(keys, key),
-        DataType::Int64 => search::<Int64Type>(keys, key),
-        DataType::Date32 => search::<Date32Type>(keys, key),
-        DataType::Time64(TimeUnit::Microsecond) => search::<Time64MicrosecondType>(keys, key),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => search::<TimestampMicrosecondType>(keys, key),
-        other => return Err(ScanError::Decode { what: "the clustering key".into(), reason: format!("its type is {other}") }),
-    })
-}
 
-/// Positions, within `rows` rows whose ids start at `first`, of deleted ones.
-pub(crate) fn deleted_positions(deleted: &RowSet, first: RowId, rows: u64) -> Vec<usize> {
-    deleted.iter_from(first).take_while(|id| id.0 < first.0 + rows).map(|id| (id.0 - first.0) as usize).collect()
+    pub(crate) fn to_vec(&self) -> Vec<i64> {
+        match self {
+            Keys::Small(keys) => keys.iter().map(|key| i64::from(*key)).collect(),
+            Keys::Medium(keys) => keys.iter().map(|key| i64::from(*key)).collect(),
+            Keys::Large(keys) => keys.to_vec(),
+        }
+    }
+
+    /// How many of ascending keys are below a number.
+    fn below(&self, number: i64) -> usize {
+        match self {
+            Keys::Small(keys) => keys.partition_point(|key| i64::from(*key) < number),
+            Keys::Medium(keys) => keys.partition_point(|key| i64::from(*key) < number),
+            Keys::Large(keys) => keys.partition_point(|key| *key < number),
+        }
+    }
 }
 
 /// Whether any row of the segment may have been deleted.

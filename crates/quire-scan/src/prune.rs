@@ -7,22 +7,26 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion_common::pruning::PruningStatistics;
 use datafusion_common::{Column, Result, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_pruning::PruningPredicateBuilder;
+use datafusion_physical_expr_common::physical_expr::snapshot_physical_expr;
+use datafusion_pruning::{PruningPredicate, PruningPredicateBuilder};
 use quire_types::{Datum, SegmentMeta, TableDef};
 
-/// For each row group of the segment: false when no row of it can satisfy `predicate` (over the table's schema).
+use crate::branches::any_branch;
+
+/// What a predicate (over the table's schema), with dynamic filters as they are now, says of bounds; `None` when it says nothing.
+pub(crate) fn of_bounds(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Result<Option<Arc<PruningPredicate>>> {
+    let now = any_branch(&snapshot_physical_expr(predicate.clone())?);
+    let of_bounds = PruningPredicateBuilder::new().with_file_schema(schema.clone()).build(now);
+    Ok(of_bounds.filter(|predicate| !predicate.always_true()))
+}
+
+/// For each row group of the segment: false when no row of it can satisfy the predicate.
 pub(crate) fn surviving_row_groups(
-    predicate: &Arc<dyn PhysicalExpr>,
+    predicate: &PruningPredicate,
     table: &TableDef,
     schema: &SchemaRef,
     segment: &SegmentMeta,
 ) -> Result<Vec<bool>> {
-    let Some(predicate) = PruningPredicateBuilder::new().with_file_schema(schema.clone()).build(predicate.clone()) else {
-        return Ok(vec![true; segment.row_groups.len()]);
-    };
-    if predicate.always_true() {
-        return Ok(vec![true; segment.row_groups.len()]);
-    }
     predicate.prune(&SegmentStatistics { table, schema, segment })
 }
 

@@ -5,31 +5,36 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Int64Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{BatchCoalescer, FilterBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::compute::{BatchCoalescer, FilterBuilder, take};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::conjunction;
 use datafusion_physical_expr_common::physical_expr::snapshot_generation;
+use datafusion_pruning::PruningPredicate;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
 use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentId, SegmentMeta};
 
+use crate::key_ranges::Taken;
 use crate::mask::{Tally, select};
-use crate::morsel::{Morsel, Part, deleted_positions, implicit_first, may_have_deletes};
+use crate::morsel::{Morsel, Part, implicit_first, may_have_deletes};
 use crate::packed::{Verdicts, unpack};
-use crate::prune::surviving_row_groups;
+use crate::prune::{of_bounds, surviving_row_groups};
 use crate::seek::Seek;
-use crate::spec::{OWN_BATCH_ROWS, is_dynamic};
+use crate::spec::is_dynamic;
 use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec, Tier};
 
 mod by_index;
+mod strays;
 #[cfg(test)]
 mod tests;
+
+use strays::Strays;
 
 /// Row groups ahead of the one being read whose pages are requested already. Two partitions times eight columns times four row groups of
 /// 0.3 MB is 20 MB in flight: the bandwidth-delay product of a 10 Gbit/s link at 16 ms.
@@ -47,6 +52,9 @@ const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
 /// A page of so many bytes is requested with the columns of predicates, whether it will be wanted or not: it takes less time than to ask
 /// again.
 const SMALL_PAGE_BYTES: u32 = 128 << 10;
+
+/// Strays that a stream keeps when a range ends, at most, to give them with the next one's rows.
+const STRAYS_KEPT: usize = 1 << 16;
 
 /// Of a slice with one survivor in more rows than this, the survivors are taken first and unpacked then.
 const UNPACK_ALL_ABOVE: usize = 4;
@@ -99,7 +107,8 @@ pub struct Scan {
 /// The verdicts of pruning, kept until a dynamic filter changes.
 #[derive(Default)]
 struct Pruned {
-    generation: u64,
+    /// The generation of the filter, and what it says of bounds; nothing before anybody asked.
+    predicate: Option<(u64, Option<Arc<PruningPredicate>>)>,
     /// Row groups that survive, by segment id.
     verdicts: HashMap<SegmentId, Arc<Vec<bool>>>,
     /// Segments of which nothing survived, and which have been counted.
@@ -162,16 +171,25 @@ impl Scan {
         let coalescer =
             BatchCoalescer::new(self.output.clone(), self.spec.batch_rows).with_biggest_coalesce_batch_size(Some(self.spec.batch_rows / 2));
         self.readers.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader { scan: self.clone(), taken: 0..0, coalescer, counts: VecDeque::new(), done: false };
+        let key = self.spec.ordered.as_ref().and_then(|ranges| self.spec.projection.iter().position(|&index| index == ranges.column()));
+        let reader = Reader {
+            scan: self.clone(),
+            taken: Taken::default(),
+            strays: key.map(|key| Strays::new(key, RecordBatch::new_empty(self.output.clone()))),
+            at_strays: false,
+            coalescer,
+            ready: VecDeque::new(),
+            done: false,
+        };
         stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|batch| (batch, reader))) }).fuse()
     }
 
-    /// Morsels that nobody has taken, to be read by one stream in their order; none when all are taken.
-    fn take(&self) -> Range<usize> {
+    /// Morsels that nobody has taken, to be read by one stream; none when all are taken.
+    fn take(&self) -> Taken {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         match &self.spec.ordered {
             Some(ranges) => ranges.range(next),
-            None => next..self.morsels.len().min(next + 1),
+            None => Taken { strays: 0..0, in_order: next..self.morsels.len().min(next + 1) },
         }
     }
 
@@ -184,13 +202,14 @@ impl Scan {
         let Some(predicate) = &self.pruning else { return Ok(false) };
         let generation = if self.dynamic { snapshot_generation(predicate) } else { 0 };
         let mut pruned = self.pruned.lock();
-        if pruned.generation != generation {
-            pruned.generation = generation;
+        if pruned.predicate.as_ref().is_none_or(|(of, _)| *of != generation) {
+            pruned.predicate = Some((generation, of_bounds(predicate, &self.spec.schema)?));
             pruned.verdicts.clear();
         }
         if let Some(verdict) = pruned.verdicts.get(&segment.id) {
             return Ok(!verdict[row_group]);
         }
+        let Some((_, Some(predicate))) = &pruned.predicate else { return Ok(false) };
         let verdict = surviving_row_groups(predicate, &self.spec.table, &self.spec.schema, segment)?;
         if row_group == 0 && verdict.iter().all(|survives| !survives) && pruned.counted.insert(segment.id) {
             ScanCounters::add(&self.counters.segments_pruned, 1);
@@ -217,9 +236,9 @@ impl Scan {
         Ok(())
     }
 
-    /// So many row groups, in morsels: in order of the key, most row groups are two.
+    /// So many row groups, in morsels: in order of the key, most row groups are two or more.
     fn ahead(&self, row_groups: usize) -> usize {
-        if self.spec.ordered.is_some() { 2 * row_groups } else { row_groups }
+        row_groups * self.spec.ordered.as_ref().map_or(1, |ranges| ranges.morsels_of_row_group())
     }
 
     /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
@@ -330,29 +349,32 @@ impl Scan {
         part: Part,
         columns: &mut HashMap<usize, ArrayRef>,
     ) -> Result<Range<usize>, ScanError> {
-        let Some(ranges) = self.spec.ordered.as_ref().filter(|_| part != Part::All) else {
+        let Some(ranges) = self.spec.ordered.as_ref().filter(|_| part != Part::ALL) else {
             return Ok(0..segment.row_groups[row_group].rows as usize);
         };
         self.read_columns(segment, row_group, &[ranges.column()], columns).await?;
         part.positions(&columns[&ranges.column()])
     }
 
-    /// The rows of a row group that are not deleted; `None` when none is.
-    async fn undeleted(&self, segment: &Arc<SegmentMeta>, row_group: usize, first_row: u64) -> Result<Option<BooleanBuffer>, ScanError> {
-        let deleted = &self.deleted;
-        if !may_have_deletes(deleted, segment) {
+    /// Which of some rows of a row group are not deleted; `None` when none is.
+    async fn undeleted(
+        &self,
+        segment: &Arc<SegmentMeta>,
+        row_group: usize,
+        first_row: u64,
+        rows: &Range<usize>,
+    ) -> Result<Option<BooleanBuffer>, ScanError> {
+        if !may_have_deletes(&self.deleted, segment) {
             return Ok(None);
         }
-        let rows = segment.row_groups[row_group].rows as usize;
-        let positions = match implicit_first(segment, first_row) {
-            Some(first) => deleted_positions(deleted, first, rows as u64),
+        Ok(match implicit_first(segment, first_row) {
+            Some(first) => undeleted_from(&self.deleted, RowId(first.0 + rows.start as u64), rows.len()),
             None => {
                 let ids = self.source.row_ids(segment, row_group).await?;
-                let ids = ids.as_primitive::<Int64Type>();
-                ids.values().iter().enumerate().filter(|(_, id)| deleted.contains(RowId(**id as u64))).map(|(i, _)| i).collect()
+                let ids = &ids.as_primitive::<Int64Type>().values()[rows.clone()];
+                Some(self.deleted.absent_of(ids).collect())
             }
-        };
-        Ok(clear_positions(rows, &positions))
+        })
     }
 }
 
@@ -377,18 +399,9 @@ impl Drop for UnderWay {
 
 /// What there is to read, in no order.
 fn all_morsels(spec: &ScanSpec) -> Vec<Morsel> {
-    let mut morsels: Vec<Morsel> = Vec::new();
-    if !spec.own.truncated {
-        morsels.extend(spec.view.segments.iter().flat_map(Morsel::row_groups));
-    }
-    morsels.extend(spec.own.segments.iter().flat_map(Morsel::row_groups));
-    morsels.extend(spec.delta.iter().map(|(first, rows)| Morsel::Rows(rows.clone(), *first)));
-    let mut next_own = OWN_BATCH_ROWS;
-    for batch in &spec.own.batches {
-        morsels.push(Morsel::Rows(batch.clone(), RowId(next_own)));
-        next_own += batch.num_rows() as u64;
-    }
-    morsels
+    let row_groups = spec.segments().flat_map(Morsel::row_groups);
+    let beside = spec.rows().map(|(first, rows)| Morsel::Rows { rows: rows.clone(), first, positions: None });
+    row_groups.chain(beside).collect()
 }
 
 /// The ids of `rows` rows from `first` on, as a column.
@@ -396,24 +409,23 @@ fn consecutive_ids(first: RowId, rows: usize) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values((first.0..first.0 + rows as u64).map(|id| id as i64)))
 }
 
-fn clear_positions(rows: usize, positions: &[usize]) -> Option<BooleanBuffer> {
-    if positions.is_empty() {
-        return None;
-    }
-    let mut mask = BooleanBufferBuilder::new(rows);
-    mask.append_n(rows, true);
-    positions.iter().for_each(|&p| mask.set_bit(p, false));
-    Some(mask.finish())
+/// Which of so many rows with consecutive ids are not deleted; `None` when none is.
+fn undeleted_from(deleted: &RowSet, first: RowId, rows: usize) -> Option<BooleanBuffer> {
+    deleted.absent(first, rows).map(|words| BooleanBuffer::new(Buffer::from_vec(words), 0, rows))
 }
 
 /// One partition's state between batches.
 struct Reader {
     scan: Arc<Scan>,
     /// Morsels that it has taken and not begun to read.
-    taken: Range<usize>,
+    taken: Taken,
+    /// In order of the key: what is merged with the rows of the coalescer.
+    strays: Option<Strays>,
+    /// Whether the rows that are read are strays.
+    at_strays: bool,
     coalescer: BatchCoalescer,
-    /// Batches without columns (`count(*)`), which a coalescer cannot hold.
-    counts: VecDeque<RecordBatch>,
+    /// Batches to be given. Those without columns (`count(*)`) come here at once: a coalescer cannot hold them.
+    ready: VecDeque<RecordBatch>,
     done: bool,
 }
 
@@ -426,19 +438,25 @@ impl Drop for Reader {
 impl Reader {
     async fn next(&mut self) -> Result<Option<RecordBatch>, ScanError> {
         loop {
-            if let Some(batch) = self.counts.pop_front().or_else(|| self.coalescer.next_completed_batch()) {
+            self.collect()?;
+            if let Some(batch) = self.ready.pop_front() {
                 return Ok(self.limited(batch));
             }
             if self.done {
                 return Ok(None);
             }
-            let limit_reached = self.scan.spec.limit.is_some_and(|limit| self.scan.rows_given.load(Ordering::Relaxed) >= limit);
             if self.taken.is_empty() {
                 self.taken = self.scan.take();
+                // What is left of the strays comes before all that has been taken now.
+                if self.strays.as_ref().is_some_and(|strays| strays.len() > STRAYS_KEPT) {
+                    self.finish()?;
+                }
             }
+            let limit_reached = self.scan.spec.limit.is_some_and(|limit| self.scan.rows_given.load(Ordering::Relaxed) >= limit);
+            self.at_strays = !self.taken.strays.is_empty();
             let Some(index) = self.taken.next().filter(|_| !limit_reached) else {
                 self.done = true;
-                self.coalescer.finish_buffered_batch()?;
+                self.finish()?;
                 continue;
             };
             self.scan.clone().prefetch(index + 1)?;
@@ -447,13 +465,41 @@ impl Reader {
                 Morsel::RowGroup { segment, row_group, first_row, part } => {
                     self.row_group(&segment, row_group, first_row, part).await?;
                 }
-                Morsel::Rows(rows, first) => {
-                    let deleted = deleted_positions(&self.scan.deleted, first, rows.num_rows() as u64);
-                    let mask = clear_positions(rows.num_rows(), &deleted);
-                    self.batch(rows, first, mask)?;
+                Morsel::Rows { rows, first, positions } => self.rows(&rows, first, positions.as_ref())?,
+            }
+        }
+    }
+
+    /// Makes batches that are full ready.
+    fn collect(&mut self) -> Result<(), ScanError> {
+        while let Some(batch) = self.coalescer.next_completed_batch() {
+            match &mut self.strays {
+                None => self.ready.push_back(batch),
+                Some(strays) => {
+                    let batch = strays.merged_with(batch)?;
+                    self.make_ready(&batch);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Makes all rows ready that have been read.
+    fn finish(&mut self) -> Result<(), ScanError> {
+        self.coalescer.finish_buffered_batch()?;
+        self.collect()?;
+        if let Some(strays) = &mut self.strays {
+            let rest = strays.rest()?;
+            self.make_ready(&rest);
+        }
+        Ok(())
+    }
+
+    /// In batches that are not too large.
+    fn make_ready(&mut self, batch: &RecordBatch) {
+        let step = self.scan.spec.batch_rows;
+        let begins = (0..batch.num_rows()).step_by(step);
+        self.ready.extend(begins.map(|begin| batch.slice(begin, step.min(batch.num_rows() - begin))));
     }
 
     /// Cuts a batch at the limit shared by all partitions.
@@ -481,7 +527,7 @@ impl Reader {
             return self.found(segment, row_group, first_row, part, positions, columns).await;
         }
         let (rows, looked_at) = (segment.row_groups[row_group].rows as usize, wanted.len());
-        let undeleted = scan.undeleted(segment, row_group, first_row).await?;
+        let undeleted = scan.undeleted(segment, row_group, first_row, &wanted).await?;
         scan.read_columns(segment, row_group, &scan.filter_columns, &mut columns).await?;
         let slices = self.select_slices(wanted, undeleted, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
@@ -509,14 +555,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Evaluates the predicates slice by slice, so that intermediate results stay in the cache of the core.
+    /// Evaluates the predicates slice by slice, so that intermediate results stay in the cache of the core. The mask is of just these rows.
     fn select_slices(
         &self,
         rows: Range<usize>,
         undeleted: Option<BooleanBuffer>,
         columns: &HashMap<usize, ArrayRef>,
     ) -> Result<Vec<Slice>, ScanError> {
-        let (step, end) = (self.scan.spec.batch_rows, rows.end);
+        let (step, begin, end) = (self.scan.spec.batch_rows, rows.start, rows.end);
         let predicates = self.scan.spec.predicates.iter().zip(&self.scan.tallies);
         let verdicts: Vec<Option<Verdicts>> = predicates
             .map(|(predicate, tally)| {
@@ -527,7 +573,7 @@ impl Reader {
         let mut slices = Vec::with_capacity(rows.len().div_ceil(step));
         for offset in rows.step_by(step) {
             let length = step.min(end - offset);
-            let start = undeleted.as_ref().map(|mask| mask.slice(offset, length));
+            let start = undeleted.as_ref().map(|mask| mask.slice(offset - begin, length));
             let Scan { spec, tallies, counters, .. } = self.scan.as_ref();
             let mask = select(tallies, &verdicts, length, start, spec, counters, |c| columns[&c].slice(offset, length))?;
             slices.push(Slice { offset, length, mask });
@@ -535,20 +581,34 @@ impl Reader {
         Ok(slices)
     }
 
-    /// Rows that are not pages: delta and own batches.
-    fn batch(&mut self, rows: RecordBatch, first: RowId, mask: Option<BooleanBuffer>) -> Result<(), ScanError> {
-        let mut columns: HashMap<usize, ArrayRef> = rows.columns().iter().cloned().enumerate().collect();
-        if self.scan.row_ids {
-            columns.insert(self.scan.spec.table.columns.len(), consecutive_ids(first, rows.num_rows()));
+    /// Rows that are in no segment: all of a batch, or those at some positions.
+    fn rows(&mut self, batch: &RecordBatch, first: RowId, positions: Option<&UInt32Array>) -> Result<(), ScanError> {
+        let scan = self.scan.clone();
+        let rows = positions.map_or(batch.num_rows(), Array::len);
+        let wanted = scan.filter_columns.iter().chain(&scan.payload_columns);
+        let wanted =
+            wanted.map(|&index| Ok((index, positions.map_or(Ok(batch.column(index).clone()), |at| take(batch.column(index), at, None))?)));
+        let mut columns = wanted.collect::<Result<HashMap<usize, ArrayRef>, ArrowError>>()?;
+        let id = |position: &u32| RowId(first.0 + u64::from(*position));
+        if scan.row_ids {
+            let ids = match positions {
+                None => consecutive_ids(first, rows),
+                Some(at) => Arc::new(Int64Array::from_iter_values(at.values().iter().map(|position| id(position).0 as i64))),
+            };
+            columns.insert(scan.spec.table.columns.len(), ids);
         }
-        let slices = self.select_slices(0..rows.num_rows(), mask, &columns)?;
+        let undeleted = match positions {
+            None => undeleted_from(&scan.deleted, first, rows),
+            Some(at) => Some(BooleanBuffer::collect_bool(rows, |row| !scan.deleted.contains(id(&at.value(row))))),
+        };
+        let slices = self.select_slices(0..rows, undeleted, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
-        let counters = &self.scan.counters;
-        ScanCounters::add(&counters.rows_scanned, rows.num_rows());
-        ScanCounters::add(&counters.rows_delta, rows.num_rows());
-        counters.touched(self.scan.filter_columns.iter().filter_map(|index| columns.get(index)), rows.num_rows(), rows.num_rows());
-        counters.touched(self.scan.payload_columns.iter().filter_map(|index| columns.get(index)), left, rows.num_rows());
-        ScanCounters::add(&counters.rows_filtered, rows.num_rows() - left);
+        let counters = &scan.counters;
+        ScanCounters::add(&counters.rows_scanned, rows);
+        ScanCounters::add(&counters.rows_delta, rows);
+        counters.touched(scan.filter_columns.iter().filter_map(|index| columns.get(index)), rows, rows);
+        counters.touched(scan.payload_columns.iter().filter_map(|index| columns.get(index)), left, rows);
+        ScanCounters::add(&counters.rows_filtered, rows - left);
         for slice in slices.into_iter().filter(|s| s.survivors() > 0) {
             self.give(slice, |index| columns[&index].clone())?;
         }
@@ -559,7 +619,7 @@ impl Reader {
     fn give(&mut self, slice: Slice, column: impl Fn(usize) -> ArrayRef) -> Result<(), ScanError> {
         if self.scan.spec.projection.is_empty() {
             let options = RecordBatchOptions::new().with_row_count(Some(slice.survivors()));
-            self.counts.push_back(RecordBatch::try_new_with_options(self.scan.output.clone(), vec![], &options)?);
+            self.ready.push_back(RecordBatch::try_new_with_options(self.scan.output.clone(), vec![], &options)?);
             return Ok(());
         }
         let survivors = slice.survivors();
@@ -575,9 +635,11 @@ impl Reader {
         let rows = if early.is_some() { survivors } else { slice.length };
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.scan.output.clone(), columns, &options)?;
-        match mask.filter(|_| early.is_none()) {
-            None => self.coalescer.push_batch(batch)?,
-            Some(mask) => self.coalescer.push_batch_with_filter(batch, &mask)?,
+        let mask = mask.filter(|_| early.is_none());
+        match (&mut self.strays, mask) {
+            (Some(strays), mask) if self.at_strays => strays.push(batch, mask.as_ref())?,
+            (_, None) => self.coalescer.push_batch(batch)?,
+            (_, Some(mask)) => self.coalescer.push_batch_with_filter(batch, &mask)?,
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::{Order, ScanError, datum_scalar};
 
 /// Values that are looked for one by one. For more of them the search costs as much as looking at all rows of a row group.
 const VALUES_MAX: usize = 1024;
-/// Values of a dynamic filter that are looked for.
+/// Values of a dynamic filter that are looked for where that takes an order that somebody has to make.
 const DYNAMIC_VALUES_MAX: usize = 16;
 /// A range is looked for in an order when it is at most this share of what a page's bounds span: there are columns of which nobody asks
 /// anything but large ranges, and they need not be sorted.
@@ -33,6 +33,8 @@ pub(crate) struct Seek {
     pub(crate) column: usize,
     index: String,
     wanted: Wanted,
+    /// Whether it is looked for only where rows lie in the column's order.
+    pub(crate) only_where_sorted: bool,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Seek {
             if is_searched(def.ty)
                 && let Some(wanted) = Wanted::of(conjuncts, &def.name, &def.ty.arrow())
             {
-                seeks.push(Seek { column, index: index.to_string(), wanted });
+                seeks.push(Seek { column, index: index.to_string(), wanted, only_where_sorted: false });
             }
         }
         seeks.sort_by_key(|seek| matches!(seek.wanted, Wanted::Range { .. }));
@@ -74,11 +76,20 @@ impl Seek {
     }
 
     /// With what dynamic filters say at the moment: `now` is the conjunction with them as constants, `fixed` what it says without them.
-    /// Of what they say alone only a few values are looked for: ranges and long lists are as long as the other side of a join happens to
-    /// be, and no reason to sort a page.
+    /// What they say alone is as much as the other side of a join happens to be. Ranges are left to statistics, and long lists are no
+    /// reason to sort a page.
     pub(crate) fn with_dynamic(now: Vec<Seek>, fixed: &[Seek]) -> Vec<Seek> {
-        let is_few = |seek: &Seek| matches!(&seek.wanted, Wanted::Values(values) if values.len() <= DYNAMIC_VALUES_MAX);
-        now.into_iter().filter(|seek| is_few(seek) || fixed.iter().any(|fixed| fixed.column == seek.column)).collect()
+        let seeks = now.into_iter().filter_map(|mut seek| {
+            let values = match &seek.wanted {
+                Wanted::Values(values) => values.len(),
+                Wanted::Range { .. } => usize::MAX,
+            };
+            if fixed.iter().all(|fixed| fixed.column != seek.column) {
+                seek.only_where_sorted = values > DYNAMIC_VALUES_MAX;
+            }
+            (!seek.only_where_sorted || values <= VALUES_MAX).then_some(seek)
+        });
+        seeks.collect()
     }
 
     /// Whether it is worth while to look for it in a page with these bounds, as if its values were spread evenly.
@@ -184,7 +195,7 @@ fn is_searched(ty: SqlType) -> bool {
     !matches!(ty, SqlType::Float4 | SqlType::Float8 | SqlType::Interval | SqlType::Json)
 }
 
-/// The values of which an expression says that the column is one: `=`, IN, and OR of these. No NULL is among them.
+/// The values of which an expression says that the column is one: `=`, IN, OR of these, and AND with anything. No NULL is among them.
 fn values_of(expr: &Arc<dyn PhysicalExpr>, column: &str, data_type: &DataType) -> Option<Vec<ScalarValue>> {
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
         if list.negated() || list.len() > VALUES_MAX || !is_column(list.expr(), column) {
@@ -199,6 +210,10 @@ fn values_of(expr: &Arc<dyn PhysicalExpr>, column: &str, data_type: &DataType) -
             let mut values = values_of(either.left(), column, data_type)?;
             values.extend(values_of(either.right(), column, data_type)?);
             (values.len() <= VALUES_MAX).then_some(values)
+        }
+        both if *both.op() == Operator::And => {
+            let sides = [both.left(), both.right()].into_iter().filter_map(|side| values_of(side, column, data_type));
+            sides.min_by_key(Vec::len)
         }
         _ => match comparison(expr, column, data_type)? {
             (Operator::Eq, value) => Some(vec![value]),

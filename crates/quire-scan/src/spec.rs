@@ -1,14 +1,17 @@
 use std::sync::Arc;
 
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result;
+use datafusion_physical_expr::expressions::{Column, lit};
 use datafusion_physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
-use quire_types::{RowId, SegmentMeta, TableDef, TableView};
+use datafusion_physical_expr_common::physical_expr::snapshot_generation;
+use quire_types::{Datum, RowId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
-use crate::KeyRanges;
+use crate::{BuildKeys, KeyRanges};
 
 /// Rows that the session's own transaction has written and not committed.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,8 @@ pub struct Predicate {
     pub columns: Vec<usize>,
     /// The schema of just those columns.
     pub schema: SchemaRef,
+    /// What says the same, or part of it, in less time.
+    keys: Option<Arc<BuildKeys>>,
     cost: u32,
     /// A join or a TopK made it, which looks at each row again: it may be left out.
     dynamic: bool,
@@ -85,7 +90,31 @@ impl Predicate {
         let expr = reassign_expr_columns(expr, &schema)?;
         let dynamic = is_dynamic(&expr);
         let width = schema.fields().iter().map(|f| f.data_type().primitive_width().map_or(64, |w| w as u32)).sum::<u32>();
-        Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema, dynamic })
+        Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema, dynamic, keys: None })
+    }
+
+    /// The keys that the other side of the join has that made it, for a condition on one column.
+    pub fn with_keys(self, keys: Arc<BuildKeys>) -> Predicate {
+        Predicate { keys: Some(keys), ..self }
+    }
+
+    /// That a column is one of these keys, where another predicate says so, too, and of other columns.
+    pub fn of_keys(column: usize, keys: Arc<BuildKeys>, table: &Schema) -> Result<Predicate> {
+        let schema = Arc::new(table.project(&[column])?);
+        let mut predicate = Predicate::new(Arc::new(Column::new(table.field(column).name(), column)), table)?;
+        predicate.expr = lit(true);
+        Ok(Predicate { schema, dynamic: true, keys: Some(keys), ..predicate })
+    }
+
+    /// The rows that keys leave, when they are known.
+    pub(crate) fn rows_by_keys(&self, batch: &RecordBatch) -> Option<BooleanBuffer> {
+        self.keys.as_ref()?.rows(batch.columns().first()?)
+    }
+
+    /// Grows when it becomes another.
+    pub(crate) fn generation(&self) -> u64 {
+        let complete = self.keys.as_ref().is_some_and(|keys| keys.are_complete());
+        snapshot_generation(&self.expr) * 2 + u64::from(complete)
     }
 
     /// Whether rows may be given that do not satisfy it.
@@ -100,6 +129,41 @@ impl Predicate {
 }
 
 impl ScanSpec {
+    /// Between which numbers segments have a column's values, and how many rows they have; `None` when nobody knows.
+    pub fn bounds(&self, column: usize) -> Option<(i64, i64, u64)> {
+        let column = self.table.columns.get(column)?.id;
+        let (mut bounds, mut rows): (Option<(i64, i64)>, u64) = (None, 0);
+        for segment in self.segments() {
+            let ordinal = segment.column_ordinal(column)?;
+            for group in &segment.row_groups {
+                rows += u64::from(group.rows);
+                let page = group.pages.get(ordinal)?;
+                if page.nulls == group.rows {
+                    continue;
+                }
+                let (Some(Datum::Int(min)), Some(Datum::Int(max))) = (&page.min, &page.max) else { return None };
+                bounds = Some(bounds.map_or((*min, *max), |(low, high)| (low.min(*min), high.max(*max))));
+            }
+        }
+        bounds.map(|(min, max)| (min, max, rows))
+    }
+
+    /// The segments that are read.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<SegmentMeta>> {
+        let committed = self.view.segments.iter().filter(|_| !self.own.truncated);
+        committed.chain(&self.own.segments)
+    }
+
+    /// The rows that are read and in no segment, each batch with the id of its first row; the others follow without gap.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (RowId, &RecordBatch)> {
+        let own = self.own.batches.iter().scan(OWN_BATCH_ROWS, |next, batch| {
+            let first = *next;
+            *next += batch.num_rows() as u64;
+            Some((RowId(first), batch))
+        });
+        self.delta.iter().map(|(first, rows)| (*first, rows)).chain(own)
+    }
+
     /// The schema of the batches given.
     pub fn output_schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(self.schema.project(&self.projection)?))

@@ -8,19 +8,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::branches::any_branch;
+use crate::mask::truth;
+use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, PrimitiveArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Date32Type, Int16Type, Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::TreeNode;
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr, Literal, NotExpr};
+use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr};
 use datafusion_physical_expr_common::physical_expr::{is_volatile, snapshot_generation, snapshot_physical_expr};
 use parking_lot::Mutex;
-use quire_types::Datum;
-
-use crate::mask::truth;
-use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Numbers whose answers are worked out at once.
 const BLOCK: usize = 4096;
@@ -62,13 +61,21 @@ impl Tabulated {
         if let Some(current) = held.as_ref().filter(|current| current.generation == generation) {
             return Ok(current.clone());
         }
-        let expr = if predicate.is_optional() { snapshot_physical_expr(predicate.expr.clone())? } else { predicate.expr.clone() };
+        let expr = if predicate.is_optional() { at_present(predicate)? } else { predicate.expr.clone() };
         let costly = spec.tabulated && is_of_a_number(predicate) && is_costly(&expr)?;
         let table = if costly { Table::over(predicate, spec) } else { None };
         let current = Arc::new(Current { generation, expr, costly, table });
         *held = Some(current.clone());
         Ok(current)
     }
+}
+
+/// A dynamic filter's present form. To look in the list of each partition costs less than to find out which list it is.
+fn at_present(predicate: &Predicate) -> Result<Arc<dyn PhysicalExpr>, ScanError> {
+    let now = snapshot_physical_expr(predicate.expr.clone())?;
+    let any = any_branch(&now);
+    let looks_into_a_table = is_any(&any, |node| !(is_cheap(node) || node.is::<InListExpr>() || node.is::<CastExpr>()))?;
+    Ok(if looks_into_a_table { now } else { any })
 }
 
 fn is_of_a_number(predicate: &Predicate) -> bool {
@@ -79,26 +86,30 @@ fn is_of_a_number(predicate: &Predicate) -> bool {
 
 /// Whether it is more than comparisons, and the same whenever it is asked.
 fn is_costly(expr: &Arc<dyn PhysicalExpr>) -> Result<bool, ScanError> {
-    if is_volatile(expr) {
-        return Ok(false);
-    }
-    let mut costly = false;
-    expr.apply(|node| {
-        let cheap = node.is::<BinaryExpr>()
-            || node.is::<Column>()
-            || node.is::<Literal>()
-            || node.is::<NotExpr>()
-            || node.is::<IsNullExpr>()
-            || node.is::<IsNotNullExpr>();
-        costly |= !cheap;
-        Ok(if costly { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(costly)
+    Ok(!is_volatile(expr) && is_any(expr, |node| !is_cheap(node))?)
+}
+
+fn is_cheap(node: &Arc<dyn PhysicalExpr>) -> bool {
+    node.is::<BinaryExpr>()
+        || node.is::<Column>()
+        || node.is::<Literal>()
+        || node.is::<NotExpr>()
+        || node.is::<IsNullExpr>()
+        || node.is::<IsNotNullExpr>()
+}
+
+/// Whether any node of an expression is such a one.
+fn is_any(expr: &Arc<dyn PhysicalExpr>, such: impl Fn(&Arc<dyn PhysicalExpr>) -> bool) -> Result<bool, ScanError> {
+    expr.exists(|node| Ok(such(node))).map_err(ScanError::from)
 }
 
 impl Current {
     /// The rows of a batch of the predicate's columns for which it is true. `counters` learn of those that were not asked one by one.
     pub(crate) fn evaluate(&self, predicate: &Predicate, batch: &RecordBatch, counters: &ScanCounters) -> Result<BooleanBuffer, ScanError> {
+        if let Some(rows) = predicate.rows_by_keys(batch) {
+            ScanCounters::add(&counters.rows_by_keys, rows.len());
+            return Ok(rows);
+        }
         let answered = match batch.columns() {
             [column] if self.costly && column.null_count() == 0 => match column.data_type() {
                 DataType::Int16 => self.answer::<Int16Type>(predicate, column)?,
@@ -158,21 +169,7 @@ impl Current {
 impl Table {
     /// An empty table for the numbers that segments have in the column, if they are few beside their rows.
     fn over(predicate: &Predicate, spec: &ScanSpec) -> Option<Table> {
-        let column = spec.table.columns.get(*predicate.columns.first()?)?.id;
-        let (mut bounds, mut rows): (Option<(i64, i64)>, u64) = (None, 0);
-        for segment in spec.view.segments.iter().chain(&spec.own.segments) {
-            let ordinal = segment.column_ordinal(column)?;
-            for group in &segment.row_groups {
-                rows += u64::from(group.rows);
-                let page = group.pages.get(ordinal)?;
-                if page.nulls == group.rows {
-                    continue;
-                }
-                let (Some(Datum::Int(min)), Some(Datum::Int(max))) = (&page.min, &page.max) else { return None };
-                bounds = Some(bounds.map_or((*min, *max), |(low, high)| (low.min(*min), high.max(*max))));
-            }
-        }
-        let (min, max) = bounds?;
+        let (min, max, rows) = spec.bounds(*predicate.columns.first()?)?;
         let numbers = max.checked_sub(min).and_then(|width| u64::try_from(width).ok())?.checked_add(1)?;
         if numbers > NUMBERS_MAX || numbers > (rows / 2).max(NUMBERS_FREE) {
             return None;

@@ -10,6 +10,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Optimizer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -23,6 +24,7 @@ use crate::budget::Budget;
 use crate::catalog::{DATABASE, Database, Databases, ScopeCell};
 use crate::errors::{client_error, datafusion_error};
 use crate::functions::Own;
+use crate::join_keys::JoinKeys;
 use crate::operators::PgOperators;
 use crate::plans::KEPT_BY_ALL_MAX;
 use crate::scan_exec::{same_scan, scan_in_order};
@@ -161,6 +163,13 @@ impl QueryPlanner for Planner {
     }
 }
 
+/// DataFusion's rules and ours; those that know more than scans' shapes come last.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = quire_optimizer::physical_rules(Arc::new(same_scan), Arc::new(scan_in_order));
+    rules.push(Arc::new(JoinKeys));
+    rules
+}
+
 /// The state that sessions are cloned from, and the system schemas they share.
 #[allow(clippy::type_complexity)]
 fn template(
@@ -176,7 +185,7 @@ fn template(
         .with_runtime_env(runtime.clone())
         .with_default_features()
         .with_optimizer_rules(quire_optimizer::optimizer_rules(Optimizer::new().rules, Arc::new(Manifests)))
-        .with_physical_optimizer_rules(quire_optimizer::physical_rules(Arc::new(same_scan), Arc::new(scan_in_order)))
+        .with_physical_optimizer_rules(physical_rules())
         .with_query_planner(Arc::new(Planner))
         .with_catalog_list(Arc::new(Databases(database.clone())));
     // Ours are asked first.

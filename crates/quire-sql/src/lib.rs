@@ -37,6 +37,7 @@ mod budget;
 mod cursor;
 mod explain;
 mod function_syntax;
+mod join_keys;
 mod names;
 mod only_row;
 mod operator_syntax;

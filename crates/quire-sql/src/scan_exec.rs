@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -25,6 +25,8 @@ use parking_lot::Mutex;
 use quire_scan::{ColumnSource, KeyRanges, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
 use quire_types::TableView;
 
+use crate::join_keys::JoinKey;
+
 /// What plans call it.
 pub(crate) const SCAN_NAME: &str = "QuireScan";
 
@@ -34,6 +36,8 @@ pub(crate) struct ScanExec {
     source: Arc<dyn ColumnSource>,
     /// Pushed-down conjuncts, over the table's schema.
     filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What joins know of their filters before rows are read.
+    keys: Vec<JoinKey>,
     expected: Expected,
     statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
@@ -71,6 +75,7 @@ impl ScanExec {
             spec,
             source,
             filters,
+            keys: vec![],
             properties: Arc::new(properties),
             counters: Arc::default(),
             elapsed: Time::new(),
@@ -101,13 +106,69 @@ impl ScanExec {
         ScanExec::try_new(spec, filters, self.source.clone(), partitions, self.expected.clone())
     }
 
+    /// Whether it has the dynamic filter with such an id.
+    pub(crate) fn has_filter(&self, filter: u64) -> bool {
+        self.filter(filter).is_some()
+    }
+
+    fn filter(&self, id: u64) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.filters.iter().find(|filter| filter.expression_id() == Some(id))
+    }
+
+    /// The column, as a position in the table, that is one of the columns a join's filter is of.
+    fn key_column(&self, filter: u64, number: usize) -> Option<usize> {
+        let name = self.filter(filter)?.children().get(number)?.downcast_ref::<Column>()?.name();
+        self.spec.schema.index_of(name).ok()
+    }
+
+    /// Between which whole numbers that column is, if it has the type.
+    pub(crate) fn key_bounds(&self, filter: u64, number: usize, data_type: &DataType) -> Option<(i64, i64)> {
+        let column = self.key_column(filter, number)?;
+        let is_whole = matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date32);
+        let bounds = self.spec.bounds(column).filter(|_| is_whole && self.spec.schema.field(column).data_type() == data_type);
+        bounds.map(|(min, max, _)| (min, max))
+    }
+
+    /// The same scan, which gives no rows that are none of these keys once it knows them. Its filters say so anyway.
+    pub(crate) fn with_keys(&self, keys: &[JoinKey]) -> ScanExec {
+        ScanExec {
+            spec: self.spec.clone(),
+            source: self.source.clone(),
+            filters: self.filters.clone(),
+            keys: self.keys.iter().chain(keys).cloned().collect(),
+            expected: self.expected.clone(),
+            statistics: self.statistics.clone(),
+            properties: self.properties.clone(),
+            counters: Arc::default(),
+            elapsed: Time::new(),
+            running: Mutex::default(),
+        }
+    }
+
+    /// A predicate for each filter, and for each column of a filter of several.
+    fn predicates(&self) -> Result<Vec<Predicate>> {
+        let whole = |filter: &Arc<dyn PhysicalExpr>| self.keys.iter().find(|key| key.of == 1 && filter.expression_id() == Some(key.filter));
+        let of_filters = self.filters.iter().map(|filter| {
+            let predicate = Predicate::new(filter.clone(), &self.spec.schema)?;
+            Ok(match whole(filter) {
+                Some(key) => predicate.with_keys(key.keys.clone()),
+                None => predicate,
+            })
+        });
+        let of_columns = self.keys.iter().filter(|key| key.of > 1).filter_map(|key| {
+            let column = self.key_column(key.filter, key.number)?;
+            Some(Predicate::of_keys(column, key.keys.clone(), &self.spec.schema))
+        });
+        of_filters.chain(of_columns).collect()
+    }
+
     fn scan(&self) -> Result<Arc<Scan>> {
         let mut running = self.running.lock();
         if let Some(scan) = &*running {
             return Ok(scan.clone());
         }
         let mut spec = self.spec.clone();
-        spec.predicates = self.filters.iter().map(|f| Predicate::new(f.clone(), &spec.schema)).collect::<Result<_>>()?;
+        spec.predicates = self.predicates()?;
         let scan = Scan::new(spec, self.filters.clone(), self.source.clone(), self.counters.clone()).map_err(external)?;
         *running = Some(scan.clone());
         Ok(scan)

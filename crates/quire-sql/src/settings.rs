@@ -63,6 +63,7 @@ const PARAMETERS: &[Parameter] = &[
     p("lock_timeout", "0", false, Kind::Milliseconds),
     p("max_identifier_length", "63", false, Kind::ReadOnly),
     p("plan_cache_mode", "auto", false, Kind::OneOf(&["auto", "force_generic_plan", "force_custom_plan"])),
+    p("quire.join_keys", "on", false, Kind::Bool),
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
     p("quire.narrow_decimals", "on", false, Kind::Bool),
@@ -361,6 +362,7 @@ impl Settings {
         options.shared_subplans = on("quire.shared_subplans");
         options.narrow_decimals = on("quire.narrow_decimals");
         options.tabulated_conditions = on("quire.tabulated_conditions");
+        options.join_keys = on("quire.join_keys");
         options.ordered_grouping = on("quire.ordered_grouping");
         options
     }

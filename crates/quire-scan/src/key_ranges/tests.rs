@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! Streams in the order of the key give the rows that streams in no order give.
+//! Streams in the order of the key give the rows that streams in no order give, strays among them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use quire_types::{
 };
 
 use super::KeyRanges;
-use crate::morsel::{Morsel, Part};
+use crate::morsel::Morsel;
 use crate::{ColumnSource, Order, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, Tier, row_id_field};
 
 /// A row of the table: the key `k`, and `v`.
@@ -31,12 +31,17 @@ type Given = (i32, i64, i64);
 
 /// Row ids that a segment has for itself.
 const SEGMENT_IDS: u64 = 10_000;
+/// The id of the delta's first row.
+const DELTA_IDS: u64 = 1_000_000;
 
 /// Segments in memory: of each the rows of its row groups.
 #[derive(Clone, Debug, Default)]
 struct Segments {
     segments: Vec<Vec<Vec<Row>>>,
-    /// Deleted rows, counted over all segments.
+    /// Batches of rows that are in no segment: of the delta, and the transaction's own.
+    delta: Vec<Vec<Row>>,
+    own: Vec<Vec<Row>>,
+    /// Deleted rows, counted over all segments and the delta.
     deleted: Vec<usize>,
     /// Whether row ids are in a column, where they descend.
     reordered: bool,
@@ -143,7 +148,9 @@ impl Segments {
     }
 
     fn spec(&self, filters: &[Arc<dyn PhysicalExpr>]) -> ScanSpec {
-        let ids: Vec<u64> = (0..self.segments.len()).flat_map(|segment| self.ids(segment)).collect();
+        let in_delta = self.delta.iter().map(Vec::len).sum::<usize>() as u64;
+        let ids = (0..self.segments.len()).flat_map(|segment| self.ids(segment)).chain(DELTA_IDS..DELTA_IDS + in_delta);
+        let ids: Vec<u64> = ids.collect();
         let deleted = self.deleted.iter().filter_map(|&row| ids.get(row).copied()).map(RowId).collect();
         let segments = Arc::new((0..self.segments.len()).map(|segment| self.meta(segment)).collect());
         let schema = schema();
@@ -152,8 +159,8 @@ impl Segments {
             predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
             schema,
             view: Arc::new(TableView { segments, deleted, ..TableView::default() }),
-            delta: vec![],
-            own: OwnRows::default(),
+            delta: with_ids(&self.delta, DELTA_IDS),
+            own: OwnRows { batches: self.own.iter().map(|rows| batch_of(rows)).collect(), ..OwnRows::default() },
             projection: vec![0, 1, 2],
             batch_rows: 16,
             limit: None,
@@ -195,21 +202,46 @@ impl Segments {
     }
 }
 
+/// Rows of the table as it is, without ids.
+fn batch_of(rows: &[Row]) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0)));
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+    RecordBatch::try_new(table().arrow_schema(), vec![keys, values]).unwrap()
+}
+
+/// Batches whose rows have ids from this one on.
+fn with_ids(batches: &[Vec<Row>], first: u64) -> Vec<(RowId, RecordBatch)> {
+    let mut next = first;
+    let batches = batches.iter().map(|rows| {
+        let first = next;
+        next += rows.len() as u64;
+        (RowId(first), batch_of(rows))
+    });
+    batches.collect()
+}
+
 fn rows_of(batch: &RecordBatch) -> Vec<Given> {
     let keys = batch.column(0).as_primitive::<Int32Type>();
     let [values, ids] = [1, 2].map(|column| batch.column(column).as_primitive::<Int64Type>());
     (0..batch.num_rows()).map(|row| (keys.value(row), values.value(row), ids.value(row))).collect()
 }
 
-/// Each range with the numbers of its row groups: `<` without the rows of their greatest key, `>` with only these.
+/// Each range with its strays in brackets, and the numbers of its row groups: with the least key where it is not the first part, and with
+/// what keys are below where it is not the last.
 fn shown(ranges: &KeyRanges) -> String {
-    let morsel = |morsel: &Morsel| match morsel {
-        Morsel::RowGroup { row_group, part: Part::All, .. } => row_group.to_string(),
-        Morsel::RowGroup { row_group, part: Part::Below(_), .. } => format!("{row_group}<"),
-        Morsel::RowGroup { row_group, part: Part::From(_), .. } => format!("{row_group}>"),
-        Morsel::Rows(..) => panic!("there are no rows beside segments"),
+    let morsel = |index: usize| match &ranges.morsels()[index] {
+        Morsel::RowGroup { row_group, part, .. } => {
+            let from = part.from.map(|key| format!("{key}..")).unwrap_or_default();
+            let below = part.below.map(|key| format!("..{key}")).unwrap_or_default();
+            format!("{from}{row_group}{below}")
+        }
+        Morsel::Rows { positions, .. } => format!("{:?}", positions.as_ref().unwrap().values().to_vec()),
     };
-    let range = |number| ranges.morsels()[ranges.range(number)].iter().map(morsel).collect::<Vec<_>>().join(" ");
+    let range = |number| {
+        let taken = ranges.range(number);
+        let strays = taken.strays.map(|index| format!("({})", morsel(index)));
+        strays.chain(taken.in_order.map(morsel)).collect::<Vec<_>>().join(" ")
+    };
     (0..ranges.begins.len()).map(range).collect::<Vec<_>>().join(" | ")
 }
 
@@ -222,9 +254,9 @@ fn row_groups_make_ranges() {
     };
     check(&[(1, 3)], Some("0"));
     check(&[(1, 2), (3, 3)], Some("0 | 1"));
-    check(&[(1, 3), (3, 5), (6, 7)], Some("0< | 0> 1 | 2"));
-    check(&[(1, 3), (3, 3), (3, 3), (3, 8), (8, 8)], Some("0< | 0> 1 2 3< | 3> 4"));
-    check(&[(3, 3), (1, 3)], Some("1< | 1> 0"));
+    check(&[(1, 3), (3, 5), (6, 7)], Some("0..3 | 3..0 1 | 2"));
+    check(&[(1, 3), (3, 3), (3, 3), (3, 8), (8, 8)], Some("0..3 | 3..0 1 2 3..8 | 8..3 4"));
+    check(&[(3, 3), (1, 3)], Some("1..3 | 3..1 0"));
     check(&[(-1, -1), (-1, -1)], Some("0 1"));
     check(&[(1, 4), (3, 5)], None);
     check(&[(1, 3), (1, 2)], None);
@@ -243,22 +275,53 @@ fn few_keys_make_few_ranges() {
 }
 
 #[test]
-fn ranges_need_sorted_segments_and_nothing_beside_them() {
-    let segments = Segments::of(&[(1, 2), (2, 3)]);
+fn strays_are_shared_out() {
+    let check = |strays: Segments, expected: Option<&str>| {
+        let groups = [(10, 19), (20, 29), (30, 30), (30, 35), (40, 49), (50, 59), (60, 69), (70, 79)];
+        let mut segments = Segments::of(&groups);
+        segments.segments.extend(strays.segments);
+        let segments = Segments { delta: strays.delta, own: strays.own, ..segments };
+        let ranges = segments.ranges(&segments.spec(&[]));
+        assert_eq!(ranges.as_ref().map(shown).as_deref(), expected);
+    };
+    let in_segment = |groups: &[Row]| Segments::of(groups);
+    let in_delta = |keys: &[i32]| Segments { delta: vec![keys.iter().map(|key| (*key, 0)).collect()], ..Segments::default() };
+    check(in_segment(&[(15, 15)]), Some("(0) 0 | 1 | 2 3 | 4 | 5 | 6 | 7"));
+    check(in_segment(&[(5, 10)]), Some("0..10 | 10..0 0 | 1 | 2 3 | 4 | 5 | 6 | 7"));
+    check(in_segment(&[(15, 30)]), Some("(0..20) 0 | (20..0..30) 1 | (30..0) 2 3 | 4 | 5 | 6 | 7"));
+    check(in_segment(&[(5, 45), (72, 90)]), Some("(0..20) 0 | (20..0..30) 1 | (30..0..40) 2 3 | (40..0) 4 | 5 | 6 | (1) 7"));
+    check(in_segment(&[(5, 45), (72, 90), (72, 91)]), None);
+    check(in_delta(&[72, 5, 90, 19]), Some("([1, 3]) 0 | 1 | 2 3 | 4 | 5 | 6 | ([0, 2]) 7"));
+    check(Segments { own: vec![vec![(33, 0)], vec![(20, 0)]], ..Segments::default() }, Some("0 | ([0]) 1 | ([0]) 2 3 | 4 | 5 | 6 | 7"));
+    check(in_delta(&[1, 2, 3, 4, 5]), None);
+}
+
+#[test]
+fn ranges_need_sorted_segments_and_keys_that_are_there() {
+    let segments = Segments::of(&[(1, 2), (2, 3), (3, 4), (4, 5)]);
     let check = |segments: &Segments, change: &dyn Fn(&mut ScanSpec)| {
         let mut spec = segments.spec(&[]);
         change(&mut spec);
         segments.ranges(&spec).is_some()
     };
-    let empty = || RecordBatch::new_empty(schema());
+    let with_key = |key: Option<i32>| {
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![key])), Arc::new(Int64Array::from(vec![0]))];
+        let fields = table().arrow_schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    };
     assert!(check(&segments, &|_| {}));
     assert!(check(&segments, &|spec| spec.own.deleted = Arc::new([1].into_iter().collect())));
+    assert!(check(&segments, &|spec| spec.delta.push((RowId(9), with_key(Some(3))))));
+    assert!(!check(&segments, &|spec| spec.delta.push((RowId(9), with_key(None)))));
+    assert!(!check(&segments, &|spec| spec.own.batches.push(with_key(None))));
     assert!(!check(&Segments { unknown: true, ..segments.clone() }, &|_| {}));
     assert!(!check(&segments, &|spec| spec.limit = Some(1)));
-    assert!(!check(&segments, &|spec| spec.delta.push((RowId(9), empty()))));
-    assert!(!check(&segments, &|spec| spec.own.batches.push(empty())));
     assert!(!check(&segments, &|spec| spec.own.segments.push(segments.meta(0))));
     assert!(!check(&segments, &|spec| spec.own.truncated = true));
+    assert!(check(&segments, &|spec| {
+        spec.own.truncated = true;
+        spec.own.segments.push(segments.meta(0));
+    }));
     assert!(!check(&segments, &|spec| spec.table = Arc::new(TableDef { clustering: vec![], ..table() })));
     assert!(!check(&segments, &|spec| spec.table = Arc::new(TableDef { clustering: vec![ColumnId(1)], ..table() })));
     assert!(!check(&segments, &|spec| {
@@ -296,9 +359,33 @@ fn cut<T: Clone>(mut items: &[T], lengths: &[usize]) -> Vec<Vec<T>> {
     pieces
 }
 
-/// Row groups of few rows, and keys of many: some keys are in several row groups.
+/// Rows with keys anywhere, few of them beside those of [`in_order`]: in segments, the delta and the transaction.
+fn strays() -> impl Strategy<Value = Segments> {
+    let rows = || prop::collection::vec((-15..90i32, 0..100i64), 0..15);
+    let batches = || prop::collection::vec(rows(), 0..3);
+    let segments = prop::collection::vec((rows(), 1..9usize), 0..3);
+    (segments, batches(), batches()).prop_map(|(segments, delta, own)| {
+        let sorted = segments.into_iter().filter(|(rows, _)| !rows.is_empty()).map(|(mut rows, length)| {
+            rows.sort_unstable();
+            cut(&rows, &[length])
+        });
+        Segments { segments: sorted.collect(), delta, own, ..Segments::default() }
+    })
+}
+
+/// Row groups of few rows, and keys of many: some keys are in several row groups. And strays, unless they would be too many.
 fn segments() -> impl Strategy<Value = Segments> {
-    let keys = prop::collection::vec((1..4i32, 1..30usize), 1..40);
+    (in_order(), strays()).prop_map(|(segments, strays)| {
+        let mut with_them = segments.clone();
+        with_them.segments.extend(strays.segments);
+        (with_them.delta, with_them.own) = (strays.delta, strays.own);
+        let is_ordered = with_them.ranges(&with_them.spec(&[])).is_some();
+        if is_ordered { with_them } else { segments }
+    })
+}
+
+fn in_order() -> impl Strategy<Value = Segments> {
+    let keys = prop::collection::vec((1..4i32, 1..30usize), 1..60);
     let lengths = |longest: usize| prop::collection::vec(1..=longest, 1..10);
     let deleted = prop::collection::vec(0..600usize, 0..20);
     (keys, lengths(40), lengths(4), deleted, any::<bool>(), any::<bool>()).prop_map(
@@ -313,7 +400,7 @@ fn segments() -> impl Strategy<Value = Segments> {
             if backwards {
                 segments.reverse();
             }
-            Segments { segments, deleted, reordered, unknown: false }
+            Segments { segments, deleted, reordered, ..Segments::default() }
         },
     )
 }

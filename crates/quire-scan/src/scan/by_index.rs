@@ -12,10 +12,11 @@ use datafusion_physical_expr_common::physical_expr::{snapshot_generation, snapsh
 use quire_types::{RowId, SegmentMeta};
 
 use super::{Reader, Scan, Slice};
+use crate::branches::any_branch;
 use crate::morsel::{Part, implicit_first, may_have_deletes};
 use crate::packed::unpack;
 use crate::seek::Seek;
-use crate::{ScanCounters, ScanError};
+use crate::{Order, ScanCounters, ScanError};
 
 /// Found rows are few when they are at most one in so many. Taking rows one by one costs several times as much as comparing
 /// them in a row, so for more of them all are looked at.
@@ -34,7 +35,7 @@ impl Scan {
         }
         let mut seeks = Seek::of(&split_conjunction(predicate), &self.spec.table);
         if self.dynamic {
-            let now = snapshot_physical_expr(predicate.clone())?;
+            let now = any_branch(&snapshot_physical_expr(predicate.clone())?);
             seeks = Seek::with_dynamic(Seek::of(&split_conjunction(&now), &self.spec.table), &seeks);
         }
         let seeks = Arc::new(seeks);
@@ -60,12 +61,17 @@ impl Scan {
             if !seek.may_be_few(&group.pages[ordinal], &data_type) {
                 continue;
             }
+            let is_sorted = group.pages[ordinal].nulls == 0 && self.source.sorted_by(segment)? == Some(column.id);
+            if seek.only_where_sorted && !is_sorted {
+                continue;
+            }
             self.read_columns(segment, row_group, &[seek.column], columns).await?;
             let values = unpack(&columns[&seek.column], &data_type)?;
             if *values.data_type() != data_type {
                 continue;
             }
-            let Some(order) = self.source.order(segment, row_group, column, &values)? else { continue };
+            let order = if is_sorted { Some(Order::Stored) } else { self.source.order(segment, row_group, column, &values)? };
+            let Some(order) = order else { continue };
             let most = (values.len() / ROWS_PER_FOUND).max(1);
             if let Some(found) = seek.positions(&order, &values, most)? {
                 return Ok(Some(found));
