@@ -11,6 +11,7 @@ mod faults;
 mod hermitage;
 mod histories;
 mod index_scan;
+mod join_keys;
 mod memory;
 mod ordered_grouping;
 mod pgbench;

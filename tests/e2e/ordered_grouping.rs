@@ -13,14 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// 400,003 rows in two segments and four row groups, three rows of a key. Key 119,999 has three in each segment; others have rows on both
 /// sides of where row groups meet.
-const TABLE: &str = "CREATE TABLE line (ok int, ln int, v int, PRIMARY KEY (ok, ln));
-    INSERT INTO line SELECT i / 3, i % 3, i % 977 FROM generate_series(0, 359999) AS s(i);
-    INSERT INTO line SELECT i / 3, i % 3 + 10, i % 977 FROM generate_series(359997, 399999) AS s(i)";
+const TABLE: &str = "CREATE TABLE line (ok int, ln int, v int, t text, PRIMARY KEY (ok, ln));
+    INSERT INTO line SELECT i / 3, i % 3, i % 977, 'more than a view has room for: ' || i FROM generate_series(0, 359999) AS s(i);
+    INSERT INTO line SELECT i / 3, i % 3 + 10, i % 977, 'the same: ' || i FROM generate_series(359997, 399999) AS s(i)";
 
 /// Whether a query groups in order when its table can be read so; `None` where that is left to estimates.
 type Expected = Option<bool>;
 
-const QUERIES: [(Expected, &str); 9] = [
+const QUERIES: [(Expected, &str); 10] = [
+    (Some(true), "SELECT count(*), sum(length(m)), max(m), min(m) FROM (SELECT ok, max(t) AS m FROM line GROUP BY ok) q"),
     (
         Some(true),
         "SELECT count(*), sum(ok), sum(s), sum(c), sum(ok * s % 10007) FROM (SELECT ok, sum(v) AS s, count(*) AS c FROM line GROUP BY ok) q",
@@ -97,6 +98,13 @@ async fn groups_are_the_same_in_order_and_by_hash() -> Result<()> {
         check(&client, "rows deleted in a transaction", true).await?;
         client.batch_execute("INSERT INTO line VALUES (7, 77, 100)").await?;
         check(&client, "a row of the transaction", true).await?;
+        client
+            .batch_execute(
+                "INSERT INTO line SELECT i * 2, 50, i % 977, 'a row of the transaction, with a long text: ' || i
+                 FROM generate_series(0, 59999) AS s(i)",
+            )
+            .await?;
+        check(&client, "many rows of the transaction", true).await?;
         client.batch_execute("ROLLBACK").await?;
         check(&client, "rolled back", true).await?;
 

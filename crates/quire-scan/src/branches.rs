@@ -45,6 +45,7 @@ fn constant(expr: &Arc<dyn PhysicalExpr>) -> Option<bool> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use datafusion_physical_expr::expressions::{Column, NotExpr};
 

@@ -32,8 +32,14 @@ pub struct KeyRanges {
     row_groups: usize,
     /// The rows of one range after the other, of each the strays first.
     morsels: Vec<Morsel>,
-    /// Where in `morsels` each range begins, and where its rows in order do.
-    begins: Vec<(usize, usize)>,
+    begins: Vec<Begin>,
+}
+
+/// Where a range begins among morsels.
+#[derive(Debug)]
+struct Begin {
+    strays: usize,
+    in_order: usize,
 }
 
 /// Morsels that one stream reads, in their order: first those of strays.
@@ -84,29 +90,28 @@ impl KeyRanges {
     pub fn of(spec: &ScanSpec, source: &dyn ColumnSource) -> Result<Option<KeyRanges>, ScanError> {
         let Some(column) = KeyRanges::column_of(&spec.table).filter(|_| spec.limit.is_none()) else { return Ok(None) };
         let Some(groups) = row_groups(spec, spec.table.columns[column].id, source)? else { return Ok(None) };
-        let Some(beside) = spec.rows().map(|(first, rows)| Beside::of(first, rows, column)).collect::<Option<Vec<_>>>() else {
-            return Ok(None);
-        };
         let row_groups = groups.len();
         let (in_order, strays) = follow_each_other(groups);
         let rows = |groups: &[RowGroup]| groups.iter().map(|group| group.morsel.rows()).sum::<usize>();
-        let stray_rows = rows(&strays) + beside.iter().map(|beside| beside.keys.len()).sum::<usize>();
+        let stray_rows = rows(&strays) + spec.rows().map(|(_, rows)| rows.num_rows()).sum::<usize>();
         if in_order.is_empty() || stray_rows * IN_ORDER_FOR_STRAY > rows(&in_order) {
             return Ok(None);
         }
         let mut ranges = key_ranges(&in_order);
-        strays.iter().for_each(|group| add_row_group(&mut ranges, group));
-        if ranges.iter().any(|range| range.strays.len() > STRAY_ROW_GROUPS) {
+        if !strays.iter().all(|group| add_row_group(&mut ranges, group)) {
             return Ok(None);
         }
-        beside.iter().for_each(|beside| beside.add_to(&mut ranges));
+        for (first, rows) in spec.rows() {
+            let Some(beside) = Beside::of(first, rows, column) else { return Ok(None) };
+            beside.add_to(&mut ranges);
+        }
         let mut morsels = vec![];
         let begins = ranges.into_iter().map(|range| {
-            let begin = morsels.len();
+            let strays = morsels.len();
             morsels.extend(range.strays);
             let in_order = morsels.len();
             morsels.extend(range.in_order);
-            (begin, in_order)
+            Begin { strays, in_order }
         });
         Ok(Some(KeyRanges { column, row_groups, begins: begins.collect(), morsels }))
     }
@@ -127,15 +132,16 @@ impl KeyRanges {
 
     /// How many morsels there are for a row group, on average.
     pub(crate) fn morsels_of_row_group(&self) -> usize {
-        self.morsels.len().div_ceil(self.row_groups)
+        let of_segments = self.morsels.iter().filter(|morsel| matches!(morsel, Morsel::RowGroup { .. }));
+        of_segments.count().div_ceil(self.row_groups)
     }
 
     /// Which morsels a range has; none beyond the last range.
     pub(crate) fn range(&self, number: usize) -> Taken {
         let end = self.morsels.len();
-        let Some((strays, in_order)) = self.begins.get(number) else { return Taken::default() };
-        let next = self.begins.get(number + 1).map_or(end, |next| next.0);
-        Taken { strays: *strays..*in_order, in_order: *in_order..next }
+        let Some(begin) = self.begins.get(number) else { return Taken::default() };
+        let next = self.begins.get(number + 1).map_or(end, |next| next.strays);
+        Taken { strays: begin.strays..begin.in_order, in_order: begin.in_order..next }
     }
 }
 
@@ -210,14 +216,18 @@ fn between(ranges: &[KeyRange], min: i64, max: i64) -> Range<usize> {
     after(min).saturating_sub(1)..after(max).max(1)
 }
 
-/// Gives each range the part of a row group that belongs to it.
-fn add_row_group(ranges: &mut [KeyRange], group: &RowGroup) {
+/// Gives each range the part of a row group that belongs to it; false when one has too many.
+fn add_row_group(ranges: &mut [KeyRange], group: &RowGroup) -> bool {
     let of = between(ranges, group.min, group.max);
     for i in of.clone() {
         let from = (i > of.start).then(|| ranges[i].from);
         let below = (i + 1 < of.end).then(|| ranges[i + 1].from);
         ranges[i].strays.push(group.part(from, below));
+        if ranges[i].strays.len() > STRAY_ROW_GROUPS {
+            return false;
+        }
     }
+    true
 }
 
 /// Rows that are in no segment, and the order of their keys.

@@ -41,6 +41,9 @@ mod tabulate;
 mod packed;
 pub use packed::{pack, unpack};
 
+mod compact;
+pub use compact::compact;
+
 mod morsel;
 
 mod key_ranges;

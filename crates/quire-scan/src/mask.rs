@@ -91,15 +91,20 @@ pub(crate) fn select(
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(predicate.schema.clone(), columns, &options)?;
-        let current = tally.tabulated.current(predicate, spec)?;
+        let passed = |batch: &RecordBatch| match predicate.rows_by_keys(batch) {
+            Some(rows) => {
+                ScanCounters::add(&counters.rows_by_keys, rows.len());
+                Ok(rows)
+            }
+            None => tally.tabulated.current(predicate, spec)?.evaluate(predicate, batch, counters),
+        };
         selected = match selected {
             Some(mask) if (left as f64) < rows as f64 * COMPACT_BELOW => {
                 let survivors = filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?;
-                let passed = current.evaluate(predicate, &survivors, counters)?;
-                Some(scatter(&mask, &passed))
+                Some(scatter(&mask, &passed(&survivors)?))
             }
-            Some(mask) => Some(&mask & &current.evaluate(predicate, &batch, counters)?),
-            None => Some(current.evaluate(predicate, &batch, counters)?),
+            Some(mask) => Some(&mask & &passed(&batch)?),
+            None => Some(passed(&batch)?),
         };
         tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }

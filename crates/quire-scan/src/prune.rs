@@ -7,27 +7,32 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion_common::pruning::PruningStatistics;
 use datafusion_common::{Column, Result, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::{conjunction, split_conjunction};
 use datafusion_physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion_pruning::{PruningPredicate, PruningPredicateBuilder};
 use quire_types::{Datum, SegmentMeta, TableDef};
 
 use crate::branches::any_branch;
+use crate::spec::is_dynamic;
 
 /// What a predicate (over the table's schema), with dynamic filters as they are now, says of bounds; `None` when it says nothing.
 pub(crate) fn of_bounds(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Result<Option<Arc<PruningPredicate>>> {
-    let now = any_branch(&snapshot_physical_expr(predicate.clone())?);
-    let of_bounds = PruningPredicateBuilder::new().with_file_schema(schema.clone()).build(now);
-    Ok(of_bounds.filter(|predicate| !predicate.always_true()))
+    // Only of joins' filters: a branch of somebody else's CASE may fail on numbers that its condition keeps from it.
+    let now = split_conjunction(predicate).into_iter().map(|conjunct| match is_dynamic(conjunct) {
+        true => snapshot_physical_expr(conjunct.clone()).map(|now| any_branch(&now)),
+        false => Ok(conjunct.clone()),
+    });
+    let now = conjunction(now.collect::<Result<Vec<_>>>()?);
+    Ok(PruningPredicateBuilder::new().with_file_schema(schema.clone()).build(now))
 }
 
 /// For each row group of the segment: false when no row of it can satisfy the predicate.
-pub(crate) fn surviving_row_groups(
-    predicate: &PruningPredicate,
-    table: &TableDef,
-    schema: &SchemaRef,
-    segment: &SegmentMeta,
-) -> Result<Vec<bool>> {
-    predicate.prune(&SegmentStatistics { table, schema, segment })
+pub(crate) fn surviving_row_groups(predicate: &PruningPredicate, table: &TableDef, schema: &SchemaRef, segment: &SegmentMeta) -> Vec<bool> {
+    predicate.prune(&SegmentStatistics { table, schema, segment }).unwrap_or_else(|error| {
+        // It may fail on bounds (a cast that overflows) of row groups whose rows another condition leaves out.
+        tracing::debug!(%error, table = table.name, "bounds say nothing");
+        vec![true; segment.row_groups.len()]
+    })
 }
 
 struct SegmentStatistics<'a> {

@@ -171,7 +171,7 @@ impl Scan {
         let coalescer =
             BatchCoalescer::new(self.output.clone(), self.spec.batch_rows).with_biggest_coalesce_batch_size(Some(self.spec.batch_rows / 2));
         self.readers.fetch_add(1, Ordering::Relaxed);
-        let key = self.spec.ordered.as_ref().and_then(|ranges| self.spec.projection.iter().position(|&index| index == ranges.column()));
+        let key = self.spec.ordered_by();
         let reader = Reader {
             scan: self.clone(),
             taken: Taken::default(),
@@ -210,7 +210,7 @@ impl Scan {
             return Ok(!verdict[row_group]);
         }
         let Some((_, Some(predicate))) = &pruned.predicate else { return Ok(false) };
-        let verdict = surviving_row_groups(predicate, &self.spec.table, &self.spec.schema, segment)?;
+        let verdict = surviving_row_groups(predicate, &self.spec.table, &self.spec.schema, segment);
         if row_group == 0 && verdict.iter().all(|survives| !survives) && pruned.counted.insert(segment.id) {
             ScanCounters::add(&self.counters.segments_pruned, 1);
         }
@@ -497,9 +497,9 @@ impl Reader {
 
     /// In batches that are not too large.
     fn make_ready(&mut self, batch: &RecordBatch) {
-        let step = self.scan.spec.batch_rows;
-        let begins = (0..batch.num_rows()).step_by(step);
-        self.ready.extend(begins.map(|begin| batch.slice(begin, step.min(batch.num_rows() - begin))));
+        let rows = batch.num_rows();
+        let step = rows.div_ceil(rows.div_ceil(self.scan.spec.batch_rows).max(1)).max(1);
+        self.ready.extend((0..rows).step_by(step).map(|begin| batch.slice(begin, step.min(rows - begin))));
     }
 
     /// Cuts a batch at the limit shared by all partitions.
@@ -522,6 +522,9 @@ impl Reader {
         }
         let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
         let wanted = scan.positions(segment, row_group, part, &mut columns).await?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
         if let Some(mut positions) = scan.find_by_index(segment, row_group, &mut columns).await? {
             positions.retain(|position| wanted.contains(&(*position as usize)));
             return self.found(segment, row_group, first_row, part, positions, columns).await;
@@ -585,10 +588,11 @@ impl Reader {
     fn rows(&mut self, batch: &RecordBatch, first: RowId, positions: Option<&UInt32Array>) -> Result<(), ScanError> {
         let scan = self.scan.clone();
         let rows = positions.map_or(batch.num_rows(), Array::len);
-        let wanted = scan.filter_columns.iter().chain(&scan.payload_columns);
-        let wanted =
-            wanted.map(|&index| Ok((index, positions.map_or(Ok(batch.column(index).clone()), |at| take(batch.column(index), at, None))?)));
-        let mut columns = wanted.collect::<Result<HashMap<usize, ArrayRef>, ArrowError>>()?;
+        let mut columns = HashMap::with_capacity(scan.filter_columns.len() + scan.payload_columns.len());
+        for &index in scan.filter_columns.iter().chain(&scan.payload_columns) {
+            let column = batch.column(index);
+            columns.insert(index, positions.map_or(Ok(column.clone()), |positions| take(column, positions, None))?);
+        }
         let id = |position: &u32| RowId(first.0 + u64::from(*position));
         if scan.row_ids {
             let ids = match positions {

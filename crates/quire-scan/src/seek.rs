@@ -80,14 +80,12 @@ impl Seek {
     /// reason to sort a page.
     pub(crate) fn with_dynamic(now: Vec<Seek>, fixed: &[Seek]) -> Vec<Seek> {
         let seeks = now.into_iter().filter_map(|mut seek| {
-            let values = match &seek.wanted {
-                Wanted::Values(values) => values.len(),
-                Wanted::Range { .. } => usize::MAX,
-            };
-            if fixed.iter().all(|fixed| fixed.column != seek.column) {
-                seek.only_where_sorted = values > DYNAMIC_VALUES_MAX;
+            if fixed.iter().any(|fixed| fixed.column == seek.column) {
+                return Some(seek);
             }
-            (!seek.only_where_sorted || values <= VALUES_MAX).then_some(seek)
+            let Wanted::Values(values) = &seek.wanted else { return None };
+            seek.only_where_sorted = values.len() > DYNAMIC_VALUES_MAX;
+            Some(seek)
         });
         seeks.collect()
     }

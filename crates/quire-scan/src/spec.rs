@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
+use arrow::array::{Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::Result;
+use datafusion_common::cast::as_boolean_array;
 use datafusion_physical_expr::expressions::{Column, lit};
 use datafusion_physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion_physical_expr::{DynamicFilterTracking, PhysicalExpr};
@@ -100,18 +102,27 @@ impl Predicate {
 
     /// That a column is one of these keys, where another predicate says so, too, and of other columns.
     pub fn of_keys(column: usize, keys: Arc<BuildKeys>, table: &Schema) -> Result<Predicate> {
-        let schema = Arc::new(table.project(&[column])?);
-        let mut predicate = Predicate::new(Arc::new(Column::new(table.field(column).name(), column)), table)?;
-        predicate.expr = lit(true);
-        Ok(Predicate { schema, dynamic: true, keys: Some(keys), ..predicate })
+        let all = Predicate::new(Arc::new(Column::new(table.field(column).name(), column)), table)?;
+        Ok(Predicate { expr: lit(true), dynamic: true, keys: Some(keys), ..all })
     }
 
     /// The rows that keys leave, when they are known.
     pub(crate) fn rows_by_keys(&self, batch: &RecordBatch) -> Option<BooleanBuffer> {
-        self.keys.as_ref()?.rows(batch.columns().first()?)
+        let column = batch.columns().first()?;
+        let rows = self.keys.as_ref()?.rows(column)?;
+        let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) else { return Some(rows) };
+        Some(if self.keeps_null(column.data_type()).ok()? { &rows | &!nulls.inner() } else { &rows & nulls.inner() })
     }
 
-    /// Grows when it becomes another.
+    /// Some joins want rows without a key.
+    fn keeps_null(&self, data_type: &DataType) -> Result<bool> {
+        let null = RecordBatch::try_new(self.schema.clone(), vec![new_null_array(data_type, 1)])?;
+        let kept = self.expr.evaluate(&null)?.into_array(1)?;
+        let kept = as_boolean_array(&kept)?;
+        Ok(kept.is_valid(0) && kept.value(0))
+    }
+
+    /// Another when it becomes another.
     pub(crate) fn generation(&self) -> u64 {
         let complete = self.keys.as_ref().is_some_and(|keys| keys.are_complete());
         snapshot_generation(&self.expr) * 2 + u64::from(complete)
@@ -146,6 +157,12 @@ impl ScanSpec {
             }
         }
         bounds.map(|(min, max)| (min, max, rows))
+    }
+
+    /// The output column that rows are in the order of.
+    pub fn ordered_by(&self) -> Option<usize> {
+        let key = self.ordered.as_ref()?.column();
+        self.projection.iter().position(|&index| index == key)
     }
 
     /// The segments that are read.

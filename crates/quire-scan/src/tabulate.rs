@@ -8,18 +8,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::branches::any_branch;
-use crate::mask::truth;
-use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanBufferBuilder, PrimitiveArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Date32Type, Int16Type, Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
-use datafusion_common::tree_node::TreeNode;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr};
 use datafusion_physical_expr_common::physical_expr::{is_volatile, snapshot_generation, snapshot_physical_expr};
 use parking_lot::Mutex;
+
+use crate::branches::any_branch;
+use crate::mask::truth;
+use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Numbers whose answers are worked out at once.
 const BLOCK: usize = 4096;
@@ -27,6 +28,9 @@ const BLOCK: usize = 4096;
 const NUMBERS_MAX: u64 = 64 << 20;
 /// A table this small is worth it for any number of rows.
 const NUMBERS_FREE: u64 = 65_536;
+
+/// Lists that are looked into one after the other.
+const LISTS_MAX: usize = 8;
 
 /// How a scan evaluates one of its predicates.
 #[derive(Debug, Default)]
@@ -70,12 +74,17 @@ impl Tabulated {
     }
 }
 
-/// A dynamic filter's present form. To look in the list of each partition costs less than to find out which list it is.
+/// A dynamic filter's present form. To look in the lists of a few partitions costs less than to find out which list it is.
 fn at_present(predicate: &Predicate) -> Result<Arc<dyn PhysicalExpr>, ScanError> {
     let now = snapshot_physical_expr(predicate.expr.clone())?;
     let any = any_branch(&now);
+    let mut lists = 0;
+    any.apply(|node| {
+        lists += usize::from(node.is::<InListExpr>());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
     let looks_into_a_table = is_any(&any, |node| !(is_cheap(node) || node.is::<InListExpr>() || node.is::<CastExpr>()))?;
-    Ok(if looks_into_a_table { now } else { any })
+    Ok(if looks_into_a_table || lists > LISTS_MAX { now } else { any })
 }
 
 fn is_of_a_number(predicate: &Predicate) -> bool {
@@ -106,10 +115,6 @@ fn is_any(expr: &Arc<dyn PhysicalExpr>, such: impl Fn(&Arc<dyn PhysicalExpr>) ->
 impl Current {
     /// The rows of a batch of the predicate's columns for which it is true. `counters` learn of those that were not asked one by one.
     pub(crate) fn evaluate(&self, predicate: &Predicate, batch: &RecordBatch, counters: &ScanCounters) -> Result<BooleanBuffer, ScanError> {
-        if let Some(rows) = predicate.rows_by_keys(batch) {
-            ScanCounters::add(&counters.rows_by_keys, rows.len());
-            return Ok(rows);
-        }
         let answered = match batch.columns() {
             [column] if self.costly && column.null_count() == 0 => match column.data_type() {
                 DataType::Int16 => self.answer::<Int16Type>(predicate, column)?,

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
+use quire_scan::compact;
 use quire_types::{ColumnDef, DeltaMeta, RowId, TableDef, TableId, TableView};
 
 use crate::SqlError;
 use crate::keys::UniqueKey;
-use crate::txn::compact;
 
 /// Decoded delta bytes kept. The sealer keeps deltas below this in steady state.
 const BYTES_MAX: usize = 256 << 20;

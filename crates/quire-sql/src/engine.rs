@@ -163,7 +163,7 @@ impl QueryPlanner for Planner {
     }
 }
 
-/// DataFusion's rules and ours; those that know more than scans' shapes come last.
+/// DataFusion's rules and ours.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = quire_optimizer::physical_rules(Arc::new(same_scan), Arc::new(scan_in_order));
     rules.push(Arc::new(JoinKeys));

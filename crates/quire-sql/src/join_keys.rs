@@ -69,7 +69,7 @@ fn of_join(plan: &Arc<dyn ExecutionPlan>, join: &HashJoinExec) -> Result<Arc<dyn
         let bounds = scans.iter().map(|scan| scan.key_bounds(filter, number, &data_type)).collect::<Option<Vec<_>>>();
         let bounds = bounds.into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         if let Some(keys) = bounds.and_then(|(min, max)| BuildKeys::between(min, max, parts)) {
-            collected.push(JoinKey { filter, number, of: join.on().len(), build_key: build_key.clone(), keys: Arc::new(keys) });
+            collected.push(JoinKey { filter, number, columns: join.on().len(), build_key: build_key.clone(), keys: Arc::new(keys) });
         }
     }
     if collected.is_empty() {
@@ -85,9 +85,10 @@ fn of_join(plan: &Arc<dyn ExecutionPlan>, join: &HashJoinExec) -> Result<Arc<dyn
 pub(crate) struct JoinKey {
     /// The dynamic filter of the join.
     pub(crate) filter: u64,
-    /// The column's number among those of the key, and how many these are.
+    /// The column's number among those of the key.
     pub(crate) number: usize,
-    pub(crate) of: usize,
+    /// How many these are.
+    pub(crate) columns: usize,
     build_key: Arc<dyn PhysicalExpr>,
     pub(crate) keys: Arc<BuildKeys>,
 }

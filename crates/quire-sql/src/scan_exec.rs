@@ -58,7 +58,7 @@ impl ScanExec {
     ) -> Result<ScanExec> {
         let schema = spec.output_schema()?;
         let mut equivalences = EquivalenceProperties::new(schema.clone());
-        if let Some(column) = order_of(&spec) {
+        if let Some(column) = spec.ordered_by() {
             let ascending = SortOptions { descending: false, nulls_first: false };
             let key = Arc::new(Column::new(schema.field(column).name(), column));
             equivalences.add_ordering([PhysicalSortExpr::new(key, ascending)]);
@@ -125,8 +125,10 @@ impl ScanExec {
     pub(crate) fn key_bounds(&self, filter: u64, number: usize, data_type: &DataType) -> Option<(i64, i64)> {
         let column = self.key_column(filter, number)?;
         let is_whole = matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date32);
-        let bounds = self.spec.bounds(column).filter(|_| is_whole && self.spec.schema.field(column).data_type() == data_type);
-        bounds.map(|(min, max, _)| (min, max))
+        if !is_whole || self.spec.schema.field(column).data_type() != data_type {
+            return None;
+        }
+        self.spec.bounds(column).map(|(min, max, _)| (min, max))
     }
 
     /// The same scan, which gives no rows that are none of these keys once it knows them. Its filters say so anyway.
@@ -147,7 +149,8 @@ impl ScanExec {
 
     /// A predicate for each filter, and for each column of a filter of several.
     fn predicates(&self) -> Result<Vec<Predicate>> {
-        let whole = |filter: &Arc<dyn PhysicalExpr>| self.keys.iter().find(|key| key.of == 1 && filter.expression_id() == Some(key.filter));
+        let whole =
+            |filter: &Arc<dyn PhysicalExpr>| self.keys.iter().find(|key| key.columns == 1 && filter.expression_id() == Some(key.filter));
         let of_filters = self.filters.iter().map(|filter| {
             let predicate = Predicate::new(filter.clone(), &self.spec.schema)?;
             Ok(match whole(filter) {
@@ -155,7 +158,7 @@ impl ScanExec {
                 None => predicate,
             })
         });
-        let of_columns = self.keys.iter().filter(|key| key.of > 1).filter_map(|key| {
+        let of_columns = self.keys.iter().filter(|key| key.columns > 1).filter_map(|key| {
             let column = self.key_column(key.filter, key.number)?;
             Some(Predicate::of_keys(column, key.keys.clone(), &self.spec.schema))
         });
@@ -173,12 +176,6 @@ impl ScanExec {
         *running = Some(scan.clone());
         Ok(scan)
     }
-}
-
-/// The output column that rows are in the order of.
-fn order_of(spec: &ScanSpec) -> Option<usize> {
-    let key = spec.ordered.as_ref()?.column();
-    spec.projection.iter().position(|&index| index == key)
 }
 
 /// A scan in the order of an output column, for the rule that groups in order.
@@ -275,7 +272,7 @@ impl DisplayAs for ScanExec {
         if !indexes.is_empty() {
             write!(f, ", index=[{}]", indexes.join(", "))?;
         }
-        if let Some(column) = order_of(&self.spec) {
+        if let Some(column) = self.spec.ordered_by() {
             write!(f, ", ordered_by=[{}]", columns[column])?;
         }
         if let Some(limit) = self.spec.limit {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use datafusion::sql::sqlparser::ast::OnCommit;
-use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows};
+use quire_scan::{OWN_BATCH_ROWS, OWN_SEGMENT_ROWS, OwnRows, compact};
 use quire_types::{
     Catalog, CatalogChange, CommentTarget, Commit, ConstraintKind, Isolation, KeyAssert, Lsn, Outcome, RowId, SchemaDef, SegmentMeta,
     SequenceDef, TableDef, TableId, TableRead, TableWrite, TxnId, View,
@@ -558,14 +557,4 @@ fn encode(batches: &[RecordBatch]) -> Result<Bytes, quire_segment::SegmentError>
         many => compact(&arrow::compute::concat_batches(&first.schema(), many)?)?,
     };
     quire_segment::encode_rows(&rows)
-}
-
-/// The same rows without the buffers of rows that are not among them (views may point into a whole page).
-pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let columns = batch.columns().iter().map(|column| match column.data_type() {
-        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as _,
-        DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as _,
-        _ => column.clone(),
-    });
-    RecordBatch::try_new(batch.schema(), columns.collect())
 }

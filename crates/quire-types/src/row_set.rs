@@ -293,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn absent_are_the_others(
-            // Few in a chunk and many: every so manieth.
+            // Few in a chunk and many.
             (start, step, count) in (0..200_000u64, 1..2_000u64, 0..2_000usize),
             first in prop_oneof![0..300_000u64, Just(u64::MAX - 10)],
             rows in 0..140_000usize,

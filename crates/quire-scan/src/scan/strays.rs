@@ -3,13 +3,12 @@
 //! A stream has those of the range that it reads in memory, sorted by the key, before it reads the others. Each batch of these is then given
 //! with the strays whose keys are below its last one between its rows. Strays are few, so most of the work is a copy of the batch.
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, interleave, take_record_batch};
-use arrow::error::ArrowError;
+use arrow::array::{BooleanArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
-use crate::ScanError;
 use crate::morsel::Keys;
+use crate::{ScanError, compact};
 
 /// The strays of one stream that have been read and not given.
 pub(super) struct Strays {
@@ -33,7 +32,7 @@ impl Strays {
     /// Takes rows of a range that has not been given from.
     pub(super) fn push(&mut self, rows: RecordBatch, mask: Option<&BooleanArray>) -> Result<(), ScanError> {
         let rows = mask.map_or(Ok(rows.clone()), |mask| filter_record_batch(&rows, mask))?;
-        self.read.push(rows);
+        self.read.push(compact(&rows)?);
         Ok(())
     }
 
@@ -45,6 +44,9 @@ impl Strays {
     /// A batch in order together with the strays whose keys are below its last.
     pub(super) fn merged_with(&mut self, batch: RecordBatch) -> Result<RecordBatch, ScanError> {
         self.sort()?;
+        if self.given == self.keys.len() {
+            return Ok(batch);
+        }
         let keys = Keys::known(batch.column(self.key))?.to_vec();
         let Some(last) = keys.last() else { return Ok(batch) };
         let end = self.given + self.keys[self.given..].partition_point(|key| key < last);
@@ -59,16 +61,14 @@ impl Strays {
             }
             places.push((0, position));
         }
-        let columns = batch.columns().iter().zip(self.rows.columns());
-        let columns = columns.map(|(here, stray)| interleave(&[here.as_ref(), stray.as_ref()], &places));
-        Ok(RecordBatch::try_new(batch.schema(), columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?)?)
+        Ok(interleave_record_batch(&[&batch, &self.rows], &places)?)
     }
 
     /// All that are left, in their order.
     pub(super) fn rest(&mut self) -> Result<RecordBatch, ScanError> {
         self.sort()?;
         let rest = self.rows.slice(self.given, self.keys.len() - self.given);
-        *self = Strays::new(self.key, rest.slice(0, 0));
+        *self = Strays::new(self.key, RecordBatch::new_empty(rest.schema()));
         Ok(rest)
     }
 
@@ -78,7 +78,7 @@ impl Strays {
             return Ok(());
         }
         let rest = self.rows.slice(self.given, self.keys.len() - self.given);
-        let all = concat_batches(&self.rows.schema(), [&rest].into_iter().chain(&self.read))?;
+        let all = compact(&concat_batches(&self.rows.schema(), [&rest].into_iter().chain(&self.read))?)?;
         let keys = Keys::known(all.column(self.key))?.to_vec();
         let mut order: Vec<(i64, u32)> = keys.into_iter().zip(0..).collect();
         order.sort();

@@ -50,27 +50,19 @@ impl Collected {
     }
 
     fn insert(&self, batch: &RecordBatch, context: &TaskContext) {
-        if batch.num_rows() == 0 || !self.has_memory(context) {
-            return;
-        }
         for key in &self.keys {
             match key.build_key.evaluate(batch).and_then(|keys| keys.into_array(batch.num_rows())) {
-                Ok(column) => key.keys.insert(&column),
+                Ok(column) => key.keys.insert(&column, |bytes| self.has_memory(context, bytes)),
                 // The join evaluates it, too, and reports the error.
                 Err(_) => key.keys.give_up(),
             }
         }
     }
 
-    /// Without memory, the join does with its hash table.
-    fn has_memory(&self, context: &TaskContext) -> bool {
+    fn has_memory(&self, context: &TaskContext, bytes: usize) -> bool {
         let mut memory = self.memory.lock();
         let reserved = memory.get_or_insert_with(|| MemoryConsumer::new("JoinKeys").register(context.memory_pool()));
-        if reserved.size() == 0 && reserved.try_grow(self.keys.iter().map(|key| key.keys.bytes()).sum()).is_err() {
-            self.give_up();
-            return false;
-        }
-        true
+        reserved.try_grow(bytes).is_ok()
     }
 
     fn end_of_part(&self) {
@@ -155,6 +147,7 @@ impl ExecutionPlan for JoinKeysExec {
             let next = rows.poll_next_unpin(task);
             match &next {
                 Poll::Ready(Some(Ok(batch))) => collected.insert(batch, &context),
+                Poll::Ready(Some(Err(_))) => collected.give_up(),
                 Poll::Ready(None) if !ended => {
                     ended = true;
                     collected.end_of_part();
