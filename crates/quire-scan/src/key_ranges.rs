@@ -71,7 +71,6 @@ struct RowGroup {
 }
 
 /// One range: keys from the first on, or all below the next range's in the first one.
-#[derive(Default)]
 struct KeyRange {
     from: i64,
     strays: Vec<Morsel>,

@@ -7,8 +7,9 @@
 //! How data goes through it: a [`Scan`] lists its morsels (row groups, delta batches, own batches); partitions take
 //! morsels from one queue (work sharing); for each, pruning by statistics with the predicates as they are *now* (dynamic filters
 //! sharpen while the query runs), then filter columns, then the mask, then the remaining columns only if rows survive. Where a predicate
-//! compares a column that an index begins with, and the order of its page finds few rows, only these are looked at. Who wants rows in the
-//! order of the clustering key has partitions take [`KeyRanges`] instead of morsels.
+//! compares a column that an index begins with, and the order of its page finds few rows, only these are looked at. Where the keys of a
+//! join's other side are known ([`BuildKeys`]), they stand for the join's filter. Who wants rows in the order of the clustering key has
+//! partitions take [`KeyRanges`] instead of morsels.
 #![forbid(unsafe_code)]
 
 mod source;
@@ -50,4 +51,4 @@ mod key_ranges;
 pub use key_ranges::KeyRanges;
 
 mod scan;
-pub use scan::Scan;
+pub use scan::{Scan, undeleted_rows};

@@ -36,7 +36,7 @@ pub(crate) enum Morsel {
 }
 
 /// Rows of a row group in which a key ascends. The parts of a row group are one after the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Those whose key is this or above; `None` in the first part.
     pub from: Option<i64>,

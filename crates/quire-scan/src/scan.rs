@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{BatchCoalescer, FilterBuilder, take};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
@@ -355,27 +355,28 @@ impl Scan {
         self.read_columns(segment, row_group, &[ranges.column()], columns).await?;
         part.positions(&columns[&ranges.column()])
     }
+}
 
-    /// Which of some rows of a row group are not deleted; `None` when none is.
-    async fn undeleted(
-        &self,
-        segment: &Arc<SegmentMeta>,
-        row_group: usize,
-        first_row: u64,
-        rows: &Range<usize>,
-    ) -> Result<Option<BooleanBuffer>, ScanError> {
-        if !may_have_deletes(&self.deleted, segment) {
-            return Ok(None);
-        }
-        Ok(match implicit_first(segment, first_row) {
-            Some(first) => undeleted_from(&self.deleted, RowId(first.0 + rows.start as u64), rows.len()),
-            None => {
-                let ids = self.source.row_ids(segment, row_group).await?;
-                let ids = &ids.as_primitive::<Int64Type>().values()[rows.clone()];
-                Some(self.deleted.absent_of(ids).collect())
-            }
-        })
+/// Which of some rows of a row group are not deleted; `None` when none is. `first_row` is how many rows of the segment are before the row
+/// group.
+pub async fn undeleted_rows(
+    segment: &Arc<SegmentMeta>,
+    row_group: usize,
+    first_row: u64,
+    rows: &Range<usize>,
+    deleted: &RowSet,
+    source: &dyn ColumnSource,
+) -> Result<Option<BooleanBuffer>, ScanError> {
+    if !may_have_deletes(deleted, segment) {
+        return Ok(None);
     }
+    Ok(match implicit_first(segment, first_row) {
+        Some(first) => deleted.absent(RowId(first.0 + rows.start as u64), rows.len()),
+        None => {
+            let ids = source.row_ids(segment, row_group).await?;
+            Some(deleted.absent_of(&ids.as_primitive::<Int64Type>().values()[rows.clone()]).collect())
+        }
+    })
 }
 
 /// A page that has been requested ahead and has not come.
@@ -407,11 +408,6 @@ fn all_morsels(spec: &ScanSpec) -> Vec<Morsel> {
 /// The ids of `rows` rows from `first` on, as a column.
 fn consecutive_ids(first: RowId, rows: usize) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values((first.0..first.0 + rows as u64).map(|id| id as i64)))
-}
-
-/// Which of so many rows with consecutive ids are not deleted; `None` when none is.
-fn undeleted_from(deleted: &RowSet, first: RowId, rows: usize) -> Option<BooleanBuffer> {
-    deleted.absent(first, rows).map(|words| BooleanBuffer::new(Buffer::from_vec(words), 0, rows))
 }
 
 /// One partition's state between batches.
@@ -530,7 +526,7 @@ impl Reader {
             return self.found(segment, row_group, first_row, part, positions, columns).await;
         }
         let (rows, looked_at) = (segment.row_groups[row_group].rows as usize, wanted.len());
-        let undeleted = scan.undeleted(segment, row_group, first_row, &wanted).await?;
+        let undeleted = undeleted_rows(segment, row_group, first_row, &wanted, &scan.deleted, scan.source.as_ref()).await?;
         scan.read_columns(segment, row_group, &scan.filter_columns, &mut columns).await?;
         let slices = self.select_slices(wanted, undeleted, &columns)?;
         let left: usize = slices.iter().map(Slice::survivors).sum();
@@ -602,7 +598,7 @@ impl Reader {
             columns.insert(scan.spec.table.columns.len(), ids);
         }
         let undeleted = match positions {
-            None => undeleted_from(&scan.deleted, first, rows),
+            None => scan.deleted.absent(first, rows),
             Some(at) => Some(BooleanBuffer::collect_bool(rows, |row| !scan.deleted.contains(id(&at.value(row))))),
         };
         let slices = self.select_slices(0..rows, undeleted, &columns)?;

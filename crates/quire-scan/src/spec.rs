@@ -111,6 +111,7 @@ impl Predicate {
         let column = batch.columns().first()?;
         let rows = self.keys.as_ref()?.rows(column)?;
         let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) else { return Some(rows) };
+        // A filter that fails is asked instead, and says so.
         Some(if self.keeps_null(column.data_type()).ok()? { &rows | &!nulls.inner() } else { &rows & nulls.inner() })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Scalar};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Scalar};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and, filter_record_batch};
@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
-use quire_scan::{ColumnSource, OwnRows, datum_scalar, unpack};
+use quire_scan::{ColumnSource, OwnRows, datum_scalar, undeleted_rows, unpack};
 use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;
@@ -148,10 +148,7 @@ impl UniqueKey {
                 continue;
             }
             let columns = self.stored(table, segment, row_group, source).await?;
-            let live = match deleted.any_in(segment.row_id_min..=segment.row_id_max) {
-                true => Some(live_rows(segment, row_group, base, u64::from(meta.rows), deleted, source).await?),
-                false => None,
-            };
+            let live = undeleted_rows(segment, row_group, base, &(0..meta.rows as usize), deleted, source).await.map_err(scan_error)?;
             let set_rows = self.convert(&columns)?;
             let wanted = self.rows(&candidates)?;
             let wanted_set: HashMap<_, usize> = wanted.iter().enumerate().map(|(i, r)| (r, i)).collect();
@@ -265,8 +262,8 @@ impl UniqueKey {
         };
         for run in &runs {
             let columns: Vec<ArrayRef> = self.positions.iter().map(|&p| run.rows.column(p).clone()).collect();
-            let live: BooleanBuffer = (0..run.rows.num_rows() as u64).map(|i| !deleted.contains(RowId(run.first.0 + i))).collect();
-            if mark(&columns, Some(&live))? == 0 {
+            let live = deleted.absent(run.first, run.rows.num_rows());
+            if mark(&columns, live.as_ref())? == 0 {
                 return Ok(found);
             }
         }
@@ -294,8 +291,9 @@ impl UniqueKey {
                     continue;
                 }
                 let columns = self.stored(table, segment, row_group, source).await?;
-                let live = live_rows(segment, row_group, base, u64::from(meta.rows), &deleted, source).await?;
-                if mark(&columns, Some(&live))? == 0 {
+                let live =
+                    undeleted_rows(segment, row_group, base, &(0..meta.rows as usize), &deleted, source).await.map_err(scan_error)?;
+                if mark(&columns, live.as_ref())? == 0 {
                     return Ok(found);
                 }
             }
@@ -406,25 +404,4 @@ fn adjacent_duplicate(keys: &RecordBatch) -> Result<Option<usize>, SqlError> {
         });
     }
     Ok(equal.and_then(|e| e.set_indices().next()).map(|i| i + 1))
-}
-
-/// Which rows of a row group are not deleted.
-async fn live_rows(
-    segment: &Arc<SegmentMeta>,
-    row_group: usize,
-    first_row: u64,
-    rows: u64,
-    deleted: &RowSet,
-    source: &dyn ColumnSource,
-) -> Result<BooleanBuffer, SqlError> {
-    let mut live = BooleanBufferBuilder::new(rows as usize);
-    match segment.row_ids {
-        RowIds::Base(base) => (0..rows).for_each(|i| live.append(!deleted.contains(RowId(base.0 + first_row + i)))),
-        RowIds::Column => {
-            let ids = source.row_ids(segment, row_group).await.map_err(scan_error)?;
-            let ids = ids.as_primitive::<arrow::datatypes::Int64Type>();
-            ids.values().iter().for_each(|id| live.append(!deleted.contains(RowId(*id as u64))));
-        }
-    }
-    Ok(live.finish())
 }

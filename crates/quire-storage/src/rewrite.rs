@@ -21,7 +21,7 @@ pub(crate) fn with_row_ids(schema: &SchemaRef) -> SchemaRef {
 pub(crate) fn without_deleted(rows: RecordBatch, deleted: &RowSet, dropped: &mut RowSet) -> Result<RecordBatch, ArrowError> {
     let Some(last) = rows.num_columns().checked_sub(1).filter(|_| !deleted.is_empty()) else { return Ok(rows) };
     let ids = rows.column(last).as_primitive::<Int64Type>().values();
-    let live: BooleanArray = ids.iter().map(|id| Some(!deleted.contains(RowId(*id as u64)))).collect();
+    let live = BooleanArray::new(deleted.absent_of(ids).collect(), None);
     if live.true_count() == live.len() {
         return Ok(rows);
     }

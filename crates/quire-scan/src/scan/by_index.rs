@@ -9,7 +9,7 @@ use arrow::compute::take;
 use arrow::datatypes::Int64Type;
 use datafusion_physical_expr::utils::split_conjunction;
 use datafusion_physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
-use quire_types::{RowId, SegmentMeta};
+use quire_types::SegmentMeta;
 
 use super::{Reader, Scan, Slice};
 use crate::branches::any_branch;
@@ -112,9 +112,9 @@ impl Scan {
             return Ok(positions);
         }
         let ids = self.ids_at(segment, row_group, first_row, &positions).await?;
-        let ids = ids.as_primitive::<Int64Type>();
-        let live = positions.values().iter().zip(ids.values().iter()).filter(|(_, id)| !self.deleted.contains(RowId(**id as u64)));
-        Ok(UInt32Array::from_iter_values(live.map(|(position, _)| *position)))
+        let live = self.deleted.absent_of(ids.as_primitive::<Int64Type>().values());
+        let positions = positions.values().iter().zip(live).filter(|(_, live)| *live);
+        Ok(UInt32Array::from_iter_values(positions.map(|(position, _)| *position)))
     }
 }
 
