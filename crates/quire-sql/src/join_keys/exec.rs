@@ -13,6 +13,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
@@ -25,6 +26,7 @@ use super::JoinKey;
 pub(super) struct JoinKeysExec {
     input: Arc<dyn ExecutionPlan>,
     collected: Arc<Collected>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 struct Collected {
@@ -37,7 +39,8 @@ struct Collected {
 impl JoinKeysExec {
     pub(super) fn new(input: Arc<dyn ExecutionPlan>, keys: Vec<JoinKey>) -> JoinKeysExec {
         let begun = (0..input.output_partitioning().partition_count()).map(|_| AtomicBool::new(false)).collect();
-        JoinKeysExec { input, collected: Arc::new(Collected { keys, begun, memory: Mutex::default() }) }
+        let collected = Arc::new(Collected { keys, begun, memory: Mutex::default() });
+        JoinKeysExec { input, collected, metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -106,7 +109,7 @@ impl ExecutionPlan for JoinKeysExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop() else { return Err(DataFusionError::Internal("JoinKeysExec has one input".into())) };
-        Ok(Arc::new(JoinKeysExec { input, collected: self.collected.clone() }))
+        Ok(Arc::new(JoinKeysExec { input, collected: self.collected.clone(), metrics: ExecutionPlanMetricsSet::new() }))
     }
 
     fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
@@ -142,11 +145,15 @@ impl ExecutionPlan for JoinKeysExec {
         let mut rows = self.input.execute(partition, context.clone())?;
         let collected = self.collected.clone();
         collected.begin(partition);
+        let given = MetricBuilder::new(&self.metrics).output_rows(partition);
         let mut ended = false;
         let passed = stream::poll_fn(move |task| {
             let next = rows.poll_next_unpin(task);
             match &next {
-                Poll::Ready(Some(Ok(batch))) => collected.insert(batch, &context),
+                Poll::Ready(Some(Ok(batch))) => {
+                    given.add(batch.num_rows());
+                    collected.insert(batch, &context);
+                }
                 Poll::Ready(Some(Err(_))) => collected.give_up(),
                 Poll::Ready(None) if !ended => {
                     ended = true;
@@ -157,5 +164,9 @@ impl ExecutionPlan for JoinKeysExec {
             next
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), passed)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }
