@@ -3,17 +3,15 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use quire_tests::Quire;
+use quire_tests::{Quire, lines};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn plan(client: &Client, sql: &str) -> Result<String> {
-    let messages = client.simple_query(sql).await.with_context(|| sql.to_string())?;
-    let lines = messages.iter().filter_map(|m| if let SimpleQueryMessage::Row(row) = m { row.get(0) } else { None });
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    Ok(lines(client, sql).await?.join("\n"))
 }
 
 /// Of 20,000 rows in one row group.

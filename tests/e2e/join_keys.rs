@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use quire_tests::Quire;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use quire_tests::{Quire, lines};
+use tokio_postgres::Client;
 
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,29 +42,18 @@ const QUERIES: [(Option<bool>, &str); 17] = [
     ),
 ];
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<String>> {
-    let messages = client.simple_query(sql).await.with_context(|| sql.to_string())?;
-    let line = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|i| row.get(i).unwrap_or("NULL").to_string()).collect::<Vec<_>>().join(" | "))
-        }
-        _ => None,
-    };
-    Ok(messages.iter().filter_map(line).collect())
-}
-
 async fn answered_by_keys(client: &Client, sql: &str) -> Result<bool> {
-    let analyzed = rows(client, &format!("EXPLAIN ANALYZE {sql}")).await?.join("\n");
+    let analyzed = lines(client, &format!("EXPLAIN ANALYZE {sql}")).await?.join("\n");
     Ok(analyzed.split("rows_by_keys=").skip(1).any(|rest| !rest.starts_with('0')))
 }
 
 async fn check(client: &Client, state: &str) -> Result<()> {
     for (expected, sql) in QUERIES {
         client.batch_execute("SET quire.join_keys = off").await?;
-        let without = rows(client, sql).await?;
+        let without = lines(client, sql).await?;
         ensure!(!answered_by_keys(client, sql).await?, "{state}: {sql}: keys, though they are off");
         client.batch_execute("SET quire.join_keys = on").await?;
-        let with = rows(client, sql).await?;
+        let with = lines(client, sql).await?;
         ensure!(with == without, "{state}: {sql} gives {with:?}, not {without:?}");
         if let Some(expected) = expected {
             ensure!(answered_by_keys(client, sql).await? == expected, "{state}: {sql}: answered by keys: {}", !expected);
@@ -111,6 +100,6 @@ async fn a_branch_is_not_evaluated_for_what_its_condition_keeps_from_it() -> Res
     client.batch_execute("CREATE TABLE t (k int, x int); INSERT INTO t SELECT g % 2, CASE g % 2 WHEN 1 THEN g % 100 ELSE 5000 END FROM generate_series(1, 200000) AS s(g)").await?;
     // 5000 is no numeric(5, 2).
     let guarded = "SELECT count(*) FROM t WHERE CASE k WHEN 1 THEN x::numeric(5, 2) > 1.50 ELSE false END";
-    ensure!(rows(&client, guarded).await? == ["98000"], "{:?}", rows(&client, guarded).await?);
+    ensure!(lines(&client, guarded).await? == ["98000"], "{:?}", lines(&client, guarded).await?);
     Ok(())
 }

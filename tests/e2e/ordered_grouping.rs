@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use quire_tests::Quire;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use quire_tests::{Quire, lines};
+use tokio_postgres::Client;
 
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -40,24 +40,13 @@ const QUERIES: [(Expected, &str); 10] = [
     (Some(false), "SELECT count(*), sum(ln * s % 10007) FROM (SELECT ln, sum(v) AS s FROM line GROUP BY ln) q"),
 ];
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<String>> {
-    let messages = client.simple_query(sql).await.with_context(|| sql.to_string())?;
-    let line = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|i| row.get(i).unwrap_or("NULL").to_string()).collect::<Vec<_>>().join(" | "))
-        }
-        _ => None,
-    };
-    Ok(messages.iter().filter_map(line).collect())
-}
-
 async fn switch(client: &Client, on: bool) -> Result<()> {
     let value = if on { "on" } else { "off" };
     Ok(client.batch_execute(&format!("SET quire.ordered_grouping = {value}")).await?)
 }
 
 async fn plan(client: &Client, sql: &str) -> Result<String> {
-    Ok(rows(client, &format!("EXPLAIN {sql}")).await?.join("\n"))
+    Ok(lines(client, &format!("EXPLAIN {sql}")).await?.join("\n"))
 }
 
 /// Asks with the rule and without.
@@ -66,12 +55,12 @@ async fn check(client: &Client, state: &str, in_order: bool) -> Result<()> {
     let parallel = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
     for (expected, sql) in QUERIES {
         switch(client, false).await?;
-        let by_hash = rows(client, sql).await?;
+        let by_hash = lines(client, sql).await?;
         let planned = plan(client, sql).await?;
         ensure!(!planned.contains("ordered_by="), "{state}: {sql} with the rule off: {planned}");
 
         switch(client, true).await?;
-        let as_they_come = rows(client, sql).await?;
+        let as_they_come = lines(client, sql).await?;
         ensure!(as_they_come == by_hash, "{state}: {sql} gives {as_they_come:?}, not {by_hash:?}");
         let planned = plan(client, sql).await?;
         if let Some(expected) = expected {
@@ -132,7 +121,7 @@ async fn segments_are_believed_for_what_their_files_say() -> Result<()> {
         let planned = plan(&client, GROUPED).await?;
         let parallel = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
         ensure!(planned.contains("ordered_by=[k]") == parallel, "renamed: {planned}");
-        ensure!(rows(&client, GROUPED).await? == ["133334"], "renamed");
+        ensure!(lines(&client, GROUPED).await? == ["133334"], "renamed");
 
         // It is there before there is a key to sort by.
         client
@@ -145,7 +134,7 @@ async fn segments_are_believed_for_what_their_files_say() -> Result<()> {
             .await?;
         let planned = plan(&client, GROUPED).await?;
         ensure!(!planned.contains("ordered_by="), "keyed later: {planned}");
-        ensure!(rows(&client, GROUPED).await? == ["120000"], "keyed later");
+        ensure!(lines(&client, GROUPED).await? == ["120000"], "keyed later");
         anyhow::Ok(())
     };
     tokio::time::timeout(PATIENCE, test).await.context("it hangs")?

@@ -2,8 +2,8 @@
 //! that the plan was made of has changed.
 
 use anyhow::{Result, ensure};
-use quire_tests::{Quire, program};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use quire_tests::{Quire, lines, program};
+use tokio_postgres::Client;
 
 const TABLES: &str = "CREATE TABLE parent (id bigint PRIMARY KEY, name text);
     CREATE TABLE child (id bigint PRIMARY KEY, parent bigint, n numeric(10,2));
@@ -53,13 +53,7 @@ impl Served {
 }
 
 async fn answer(client: &Client, sql: &str) -> Result<String> {
-    let mut rows = vec![];
-    for message in client.simple_query(sql).await? {
-        if let SimpleQueryMessage::Row(row) = message {
-            rows.push((0..row.len()).map(|i| row.get(i).unwrap_or("NULL")).collect::<Vec<_>>().join("|"));
-        }
-    }
-    Ok(rows.join(";"))
+    Ok(lines(client, sql).await?.join(";"))
 }
 
 #[tokio::test]

@@ -36,6 +36,9 @@ mod ports;
 mod random;
 pub use random::Random;
 
+mod lines;
+pub use lines::lines;
+
 pub mod history;
 pub mod workload;
 
