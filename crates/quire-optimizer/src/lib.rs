@@ -23,6 +23,9 @@ pub use join_order::JoinOrder;
 mod build_side;
 pub use build_side::with_build_sides;
 
+mod null_keys;
+pub use null_keys::with_null_keys;
+
 mod barrier;
 mod decimals;
 mod magic_set;
@@ -56,10 +59,13 @@ pub fn optimizer_rules(
     let own = own_rules(&tables);
     let mut rules = Vec::with_capacity(defaults.len() + own.len());
     for rule in defaults {
-        let ours_follow = rule.name() == "push_down_filter";
-        rules.push(rule);
-        if ours_follow {
-            rules.extend(own.iter().cloned());
+        match rule.name() {
+            "push_down_filter" => {
+                rules.push(rule);
+                rules.extend(own.iter().cloned());
+            }
+            "extract_equijoin_predicate" => rules.push(Arc::new(null_keys::OrdinaryKeys(rule))),
+            _ => rules.push(rule),
         }
     }
     rules

@@ -147,7 +147,7 @@ fn config(options: &EngineOptions) -> SessionConfig {
     config
 }
 
-/// Decides by our estimates which side of a join is kept in memory; all else is DataFusion's.
+/// Makes the last keys of joins, and decides by our estimates which side is kept in memory; all else is DataFusion's.
 #[derive(Debug)]
 struct Planner;
 
@@ -158,7 +158,8 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn PlannerSession,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let plan = quire_optimizer::with_build_sides(plan, Arc::new(Manifests), session.config_options())?;
+        let plan = quire_optimizer::with_null_keys(plan.clone())?;
+        let plan = quire_optimizer::with_build_sides(&plan, Arc::new(Manifests), session.config_options())?;
         DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
     }
 }

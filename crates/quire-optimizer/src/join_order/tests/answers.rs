@@ -132,6 +132,18 @@ fn any_query() -> impl Strategy<Value = (Tables, Query)> {
     })
 }
 
+/// A rule that sees the equality later must not make it a key beside the other condition: its NULLs are not equal.
+#[test]
+fn nulls_are_equal_only_where_they_are_not_distinct() {
+    let rows =
+        [[Some(0), None, Some(0)], [Some(0), Some(0), None], [None, Some(0), None], [None, Some(0), Some(0)], [Some(0), Some(0), None]];
+    let rows = rows.into_iter().chain([[None, None, Some(0)]]).map(|row| vec![row]).collect();
+    let claimed = vec![(1, 1), (513_796, 2), (15_142, 1), (15_933, 1), (5396, 3), (541_217, 234)];
+    let sql = "select t0.a0 from t0, t1, t2, t3, t4, t5 where t0.a0 = t1.a1 and t0.a0 = t2.b2 and t0.c0 = t3.b3 and t2.b2 = t4.a4 \
+               and t3.c3 = t5.c5 and t4.b4 + t3.b3 = t5.b5 and t4.a4 is not distinct from t4.b4";
+    check(&Tables { rows, claimed }, sql);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
