@@ -258,6 +258,8 @@ impl TableWriter {
             meta.term = term;
             Ok(NewSegment { meta, keys })
         }));
+        // Rows that are there already may be taken for a second without a wait; what was just spawned would begin after that.
+        tokio::task::yield_now().await;
         Ok(())
     }
 
