@@ -20,6 +20,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// 16 MiB covers 10 Gbit/s at 13 ms.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// A frame, which is one system call of the sender: a part of a page in one.
+const FRAME_BYTES_MAX: u32 = 128 << 10;
 
 /// An address that no connection can be made to.
 #[derive(Debug, thiserror::Error)]
@@ -86,5 +88,6 @@ fn connect_lazily(address: &str) -> Result<Channel, String> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .connect_lazy())
 }

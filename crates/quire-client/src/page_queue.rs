@@ -23,8 +23,13 @@ const READS_MAX: usize = 4096;
 /// Requests on their way to one node. An answer has as many pages as had gathered, and ends with the slowest of them, which may come from
 /// an object store; what a scan wants next does not wait for it.
 const WORKERS_MAX: usize = 16;
+/// Pages come in parts of so many bytes. gRPC keeps each message in memory of its own on both sides; pieces of this size are had again and
+/// again without the kernel, a whole page is new memory each time.
+const PART_BYTES_MAX: u32 = 64 << 10;
 /// A node that failed is asked last for so long.
 const DOWN: Duration = Duration::from_secs(1);
+
+const NOT_ASKED_FOR: &str = "a page that was not asked for";
 
 /// Why one node did not serve a page.
 #[derive(Clone, Debug)]
@@ -160,21 +165,28 @@ async fn work(mut worker: Worker) {
 /// Asks for the pages of `batch` and hands them out as they come. Whoever got nothing when it fails is told.
 async fn ask(node: &Node, batch: Vec<Wanted>) -> Result<(), Status> {
     let patience = batch.iter().map(|w| w.patience).max().unwrap_or_default();
-    let request = v1::ReadPagesRequest { reads: batch.iter().map(|w| v1::PageRead::from(&w.read)).collect() };
+    let reads = batch.iter().map(|w| v1::PageRead::from(&w.read)).collect();
+    let request = v1::ReadPagesRequest { reads, part_bytes_max: PART_BYTES_MAX };
     metrics::counter!("quire_client_page_requests_total").increment(1);
     metrics::counter!("quire_client_pages_total").increment(batch.len() as u64);
-    let mut open: Vec<Option<Wanted>> = batch.into_iter().map(Some).collect();
+    let mut open: Vec<Option<Open>> = batch.into_iter().map(|wanted| Some(Open { wanted, bytes: Vec::new() })).collect();
     let result = receive(node, request, patience, &mut open).await;
     if let Err(status) = &result {
         let reason = reason(node.address(), status);
-        for wanted in open.into_iter().flatten() {
-            let _gone = wanted.answer.send(Err(Miss::Failed(reason.clone())));
+        for open in open.into_iter().flatten() {
+            let _gone = open.wanted.answer.send(Err(Miss::Failed(reason.clone())));
         }
     }
     result
 }
 
-async fn receive(node: &Node, request: v1::ReadPagesRequest, patience: Duration, open: &mut [Option<Wanted>]) -> Result<(), Status> {
+/// A page that was asked for, and what has come of it.
+struct Open {
+    wanted: Wanted,
+    bytes: Vec<u8>,
+}
+
+async fn receive(node: &Node, request: v1::ReadPagesRequest, patience: Duration, open: &mut [Option<Open>]) -> Result<(), Status> {
     let late = |_| Status::deadline_exceeded("no page in time");
     let mut client = node.pages()?;
     let mut replies = clock::timeout(patience, client.read_pages(request)).await.map_err(late)??.into_inner();
@@ -183,36 +195,53 @@ async fn receive(node: &Node, request: v1::ReadPagesRequest, patience: Duration,
         let Some(reply) = clock::timeout(patience, replies.message()).await.map_err(late)?? else {
             return Err(Status::data_loss(format!("the answer ended with {left} pages missing")));
         };
-        let Some(wanted) = open.get_mut(reply.index as usize).and_then(Option::take) else {
-            return Err(Status::data_loss("a page that was not asked for"));
-        };
+        let Some(slot) = open.get_mut(reply.index as usize) else { return Err(Status::data_loss(NOT_ASKED_FOR)) };
+        let Some(page) = slot.as_mut() else { return Err(Status::data_loss(NOT_ASKED_FOR)) };
+        let Some(answer) = page.take(node, reply.result) else { continue };
+        let Some(Open { wanted, .. }) = slot.take() else { continue };
         left -= 1;
-        let answer = check(node, &wanted.read, reply.result);
-        if wanted.answer.send(answer).is_err() && open.iter().flatten().all(|w| w.answer.is_closed()) {
+        if wanted.answer.send(answer).is_err() && open.iter().flatten().all(|open| open.wanted.answer.is_closed()) {
             return Ok(()); // nobody waits any more: dropping the stream tells the node
         }
     }
     Ok(())
 }
 
-fn check(node: &Node, read: &PageRead, result: Option<v1::read_pages_reply::Result>) -> Result<Bytes, Miss> {
-    use v1::page_failure::Kind;
-    use v1::read_pages_reply::Result as Reply;
-    match result {
-        Some(Reply::Data(bytes)) if bytes.len() == read.length as usize && page_checksum(&bytes) == read.checksum => {
+impl Open {
+    /// What a reply says of the page; `None` while there is more to come.
+    fn take(&mut self, node: &Node, result: Option<v1::read_pages_reply::Result>) -> Option<Result<Bytes, Miss>> {
+        use v1::page_failure::Kind;
+        use v1::read_pages_reply::Result as Reply;
+        match result {
+            Some(Reply::Data(part)) => self.add(part).map(|bytes| self.check(node, bytes)),
+            Some(Reply::Failure(failure)) => Some(Err(match failure.kind() {
+                Kind::Corrupt => Miss::Corrupt,
+                Kind::Missing => Miss::Missing,
+                Kind::Unavailable => Miss::Failed(format!("{}: {}", node.address(), failure.message)),
+            })),
+            None => Some(Err(Miss::Failed(format!("{}: an answer without a page", node.address())))),
+        }
+    }
+
+    /// The page's bytes when nothing more of them is to follow.
+    fn add(&mut self, part: Bytes) -> Option<Bytes> {
+        let length = self.wanted.read.length as usize;
+        if part.is_empty() || self.bytes.is_empty() && part.len() >= length {
+            return Some(part);
+        }
+        self.bytes.reserve_exact(length - self.bytes.len());
+        self.bytes.extend_from_slice(&part);
+        (self.bytes.len() >= length).then(|| std::mem::take(&mut self.bytes).into())
+    }
+
+    fn check(&self, node: &Node, bytes: Bytes) -> Result<Bytes, Miss> {
+        let read = &self.wanted.read;
+        if bytes.len() == read.length as usize && page_checksum(&bytes) == read.checksum {
             metrics::counter!("quire_client_page_bytes_total").increment(bytes.len() as u64);
-            Ok(bytes)
+            return Ok(bytes);
         }
-        Some(Reply::Data(_)) => {
-            tracing::warn!(node = node.address(), page = %read.page, "page checksum mismatch after transfer, asking another node");
-            metrics::counter!("quire_client_page_checksum_failures_total").increment(1);
-            Err(Miss::Corrupt)
-        }
-        Some(Reply::Failure(failure)) => Err(match failure.kind() {
-            Kind::Corrupt => Miss::Corrupt,
-            Kind::Missing => Miss::Missing,
-            Kind::Unavailable => Miss::Failed(format!("{}: {}", node.address(), failure.message)),
-        }),
-        None => Err(Miss::Failed(format!("{}: an answer without a page", node.address()))),
+        tracing::warn!(node = node.address(), page = %read.page, "page checksum mismatch after transfer, asking another node");
+        metrics::counter!("quire_client_page_checksum_failures_total").increment(1);
+        Err(Miss::Corrupt)
     }
 }

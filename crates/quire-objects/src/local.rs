@@ -4,8 +4,9 @@
 //! the directories that changed: after a crash an object is there whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,8 +17,6 @@ use quire_kit::{clock, random, task};
 use crate::error::ObjectError;
 use crate::objects::{ObjectInfo, PutOutcome};
 
-/// Ranges this near are one read: what the kernel reads ahead anyway.
-pub(crate) const GAP_BYTES_MAX: u64 = 16 << 10;
 /// Where files are written before they get their names. Keys cannot begin with a dot.
 const NEW: &str = ".new";
 /// A file there of this age belongs to a process that died.
@@ -72,23 +71,21 @@ impl Local {
         .await
     }
 
-    pub(crate) async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let wanted = range.clone();
-        let (bytes, length) = self
-            .blocking(key, move |path| {
-                let mut file = File::open(path)?;
-                let length = file.metadata()?.len();
-                let here = wanted.end.min(length).saturating_sub(wanted.start);
-                let mut bytes = Vec::with_capacity(here as usize);
-                file.seek(SeekFrom::Start(wanted.start))?;
-                file.take(here).read_to_end(&mut bytes)?;
-                Ok((Bytes::from(bytes), length))
-            })
-            .await?;
-        if length < range.end {
-            return Err(ObjectError::TooShort { key: key.to_string(), length, end: range.end });
-        }
-        Ok(bytes)
+    pub(crate) async fn get_parts(&self, key: &str, parts: Vec<Range<u64>>) -> Result<Vec<Bytes>, ObjectError> {
+        let end = parts.iter().map(|part| part.end).max().unwrap_or(0);
+        let read = self.blocking(key, move |path| {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            if length < end {
+                return Ok(Err(length));
+            }
+            let part = |part: Range<u64>| {
+                let mut bytes = vec![0; (part.end - part.start) as usize];
+                file.read_exact_at(&mut bytes, part.start).map(|()| Bytes::from(bytes))
+            };
+            parts.into_iter().map(part).collect::<io::Result<Vec<_>>>().map(Ok)
+        });
+        read.await?.map_err(|length| ObjectError::TooShort { key: key.to_string(), length, end })
     }
 
     pub(crate) async fn head(&self, key: &str) -> Result<ObjectInfo, ObjectError> {

@@ -93,47 +93,44 @@ impl Objects {
 
     /// Reads a range of an object, all of it or an error.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let mut bytes = self.get_ranges(key, std::slice::from_ref(&range)).await?;
+        Ok(bytes.pop().unwrap_or_default())
+    }
+
+    /// Reads many ranges of one object, in the order given, each into memory of its own. From a bucket, ranges that touch or nearly touch are
+    /// read by one request.
+    pub async fn get_ranges(&self, key: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ObjectError> {
+        use futures::{StreamExt, TryStreamExt};
         check_key(key)?;
-        if range.is_empty() {
-            return Ok(Bytes::new());
+        let requests = match &self.backend {
+            Backend::Local(_) => merge(ranges, u64::MAX),
+            Backend::Remote(_) => merge(ranges, crate::remote::GAP_BYTES_MAX),
+        };
+        let reads: Vec<_> = requests.iter().map(|request| self.get(key, ranges, request)).collect();
+        let read: Vec<Vec<Bytes>> = futures::stream::iter(reads).buffered(RANGES_AT_ONCE).try_collect().await?;
+        let mut found = vec![Bytes::new(); ranges.len()];
+        for (request, parts) in requests.iter().zip(read) {
+            request.parts.iter().zip(parts).for_each(|(position, bytes)| found[*position] = bytes);
         }
-        let length = range.end - range.start;
-        let bytes = self
+        Ok(found)
+    }
+
+    async fn get(&self, key: &str, ranges: &[Range<u64>], request: &Request) -> Result<Vec<Bytes>, ObjectError> {
+        let parts: Vec<_> = request.parts.iter().map(|position| ranges[*position].clone()).collect();
+        let read = self
             .request("get", async {
                 match &self.backend {
-                    Backend::Local(local) => local.get_range(key, range.clone()).await,
-                    Backend::Remote(remote) => remote.get_range(key, range.clone()).await,
+                    Backend::Local(local) => local.get_parts(key, parts.clone()).await,
+                    Backend::Remote(remote) => remote.get_parts(key, request.range.clone(), &parts).await,
                 }
             })
             .await?;
-        if bytes.len() as u64 != length {
-            return Err(ObjectError::TooShort { key: key.to_string(), length: range.start + bytes.len() as u64, end: range.end });
-        }
-        metrics::counter!("quire_objects_bytes_total", "direction" => "in").increment(length);
-        Ok(bytes)
-    }
-
-    /// Reads many ranges of one object, in the order given. Ranges that touch or nearly touch are read together.
-    pub async fn get_ranges(&self, key: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ObjectError> {
-        use futures::{StreamExt, TryStreamExt};
-        let gap_max = match &self.backend {
-            Backend::Local(_) => crate::local::GAP_BYTES_MAX,
-            Backend::Remote(_) => crate::remote::GAP_BYTES_MAX,
+        let moved = match &self.backend {
+            Backend::Local(_) => read.iter().map(|bytes| bytes.len() as u64).sum(),
+            Backend::Remote(_) => request.range.end - request.range.start,
         };
-        let merged = merge(ranges, gap_max);
-        let reads: Vec<_> = merged.iter().map(|range| self.get_range(key, range.clone())).collect();
-        let read: Vec<Bytes> = futures::stream::iter(reads).buffered(RANGES_AT_ONCE).try_collect().await?;
-        Ok(ranges
-            .iter()
-            .map(|range| {
-                if range.is_empty() {
-                    return Bytes::new();
-                }
-                let at = merged.partition_point(|m| m.start <= range.start) - 1;
-                let start = (range.start - merged[at].start) as usize;
-                read[at].slice(start..start + (range.end - range.start) as usize)
-            })
-            .collect())
+        metrics::counter!("quire_objects_bytes_total", "direction" => "in").increment(moved);
+        Ok(read)
     }
 
     /// The length and time of an object.
@@ -194,18 +191,28 @@ impl Objects {
     }
 }
 
-/// The ranges to read so that all of `ranges` are had, ascending; those at most `gap_max` apart are one.
-fn merge(ranges: &[Range<u64>], gap_max: u64) -> Vec<Range<u64>> {
-    let mut sorted: Vec<_> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
-    sorted.sort_by_key(|r| (r.start, r.end));
-    let mut merged: Vec<Range<u64>> = Vec::new();
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(gap_max) => last.end = last.end.max(range.end),
-            _ => merged.push(range),
+/// What one request reads: a range in which some of those wanted lie, by their positions.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    range: Range<u64>,
+    parts: Vec<usize>,
+}
+
+/// The requests by which all of `ranges` are had, ascending; those at most `gap_max` apart are one. Empty ranges need none.
+fn merge(ranges: &[Range<u64>], gap_max: u64) -> Vec<Request> {
+    let mut sorted: Vec<_> = ranges.iter().enumerate().filter(|(_, range)| !range.is_empty()).collect();
+    sorted.sort_by_key(|(_, range)| (range.start, range.end));
+    let mut requests: Vec<Request> = Vec::new();
+    for (position, range) in sorted {
+        match requests.last_mut() {
+            Some(last) if range.start <= last.range.end.saturating_add(gap_max) => {
+                last.range.end = last.range.end.max(range.end);
+                last.parts.push(position);
+            }
+            _ => requests.push(Request { range: range.clone(), parts: vec![position] }),
         }
     }
-    merged
+    requests
 }
 
 /// Keys are relative paths of plain parts, so that none leaves the store's directory or meets its own files.
@@ -233,11 +240,12 @@ mod tests {
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)]
-    fn near_ranges_are_merged() {
-        assert_eq!(merge(&[10..20, 0..10, 25..30, 40..40], 4), [0..20, 25..30]);
-        assert_eq!(merge(&[10..20, 0..10, 25..30], 5), [0..30]);
-        assert_eq!(merge(&[0..100, 10..20], 0), [0..100]);
-        assert_eq!(merge(&[], 5), Vec::<Range<u64>>::new());
+    fn near_ranges_are_one_request() {
+        let request = |range, parts: &[usize]| Request { range, parts: parts.to_vec() };
+        assert_eq!(merge(&[10..20, 0..10, 25..30, 40..40], 4), [request(0..20, &[1, 0]), request(25..30, &[2])]);
+        assert_eq!(merge(&[10..20, 0..10, 25..30], 5), [request(0..30, &[1, 0, 2])]);
+        assert_eq!(merge(&[0..100, 10..20], 0), [request(0..100, &[0, 1])]);
+        assert_eq!(merge(&[], 5), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
 
 use crate::error::ObjectError;
 use crate::objects::{ObjectInfo, PutOutcome};
@@ -84,9 +84,11 @@ impl Remote {
         }
     }
 
-    pub(crate) async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        match self.store.get_range(&self.path(key), range.clone()).await {
-            Ok(bytes) => Ok(bytes),
+    /// Reads `range` by one request, and gives the `parts` of it.
+    pub(crate) async fn get_parts(&self, key: &str, range: Range<u64>, parts: &[Range<u64>]) -> Result<Vec<Bytes>, ObjectError> {
+        match self.read_parts(key, range.clone(), parts).await {
+            Ok(Filling { at, filled }) if at >= range.end => Ok(filled.into_iter().map(Bytes::from).collect()),
+            Ok(Filling { at, .. }) => Err(ObjectError::TooShort { key: key.to_string(), length: at, end: range.end }),
             Err(error) => {
                 // a range past the end has no variant of its own; the object's length tells
                 let failure = ObjectError::of_store(key, &error);
@@ -101,6 +103,16 @@ impl Remote {
                 }
             }
         }
+    }
+
+    async fn read_parts(&self, key: &str, range: Range<u64>, parts: &[Range<u64>]) -> Result<Filling, object_store::Error> {
+        let mut filling = Filling::new(range.start, parts);
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        let mut chunks = self.store.get_opts(&self.path(key), options).await?.into_stream();
+        while let Some(chunk) = chunks.try_next().await? {
+            filling.take(&chunk, parts);
+        }
+        Ok(filling)
     }
 
     pub(crate) async fn head(&self, key: &str) -> Result<ObjectInfo, ObjectError> {
@@ -135,9 +147,51 @@ impl Remote {
     }
 }
 
+/// Parts of an object, filled as its bytes come: each is written once, and holds on to nothing else that came with it.
+struct Filling {
+    at: u64,
+    filled: Vec<Vec<u8>>,
+}
+
+impl Filling {
+    fn new(at: u64, parts: &[Range<u64>]) -> Filling {
+        Filling { at, filled: parts.iter().map(|part| Vec::with_capacity((part.end - part.start) as usize)).collect() }
+    }
+
+    fn take(&mut self, chunk: &[u8], parts: &[Range<u64>]) {
+        let end = self.at + chunk.len() as u64;
+        for (part, filled) in parts.iter().zip(&mut self.filled) {
+            let (from, to) = (part.start.max(self.at), part.end.min(end));
+            if from < to {
+                filled.extend_from_slice(&chunk[(from - self.at) as usize..(to - self.at) as usize]);
+            }
+        }
+        self.at = end;
+    }
+}
+
 /// Timeouts, and what the environment says of plain HTTP: given options replace those a builder read there.
 fn client_options(prefix: &str) -> ClientOptions {
     let allow_http =
         std::env::var(format!("{prefix}ALLOW_HTTP")).is_ok_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"));
     ClientOptions::new().with_allow_http(allow_http).with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_filled_however_the_bytes_come() {
+        let object: Vec<u8> = (0..100).collect();
+        let parts = [10..20, 15..40, 40..41, 60..90];
+        for size in [1, 7, 25, 90] {
+            let mut filling = Filling::new(10, &parts);
+            object[10..90].chunks(size).for_each(|chunk| filling.take(chunk, &parts));
+            assert_eq!(filling.at, 90);
+            for (part, filled) in parts.iter().zip(&filling.filled) {
+                assert_eq!(filled, &object[part.start as usize..part.end as usize], "{part:?} in pieces of {size}");
+            }
+        }
+    }
 }

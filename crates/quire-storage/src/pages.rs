@@ -193,14 +193,8 @@ async fn read_piece(objects: &Objects, piece: Vec<Wanted>) {
     let key = key(&first.read);
     match objects.get_ranges(&key, &ranges).await {
         Ok(pages) => {
-            let alone = pages.len() == 1;
             for (wanted, bytes) in piece.into_iter().zip(pages) {
-                let answer = if is_intact(&wanted.read, &bytes) {
-                    // a cached page must not keep its neighbours' bytes alive
-                    Ok(if alone { bytes } else { Bytes::copy_from_slice(&bytes) })
-                } else {
-                    read_again(objects, &wanted.read).await
-                };
+                let answer = if is_intact(&wanted.read, &bytes) { Ok(bytes) } else { read_again(objects, &wanted.read).await };
                 let _gone = wanted.answer.send(answer);
             }
         }

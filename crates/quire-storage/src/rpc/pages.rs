@@ -26,6 +26,8 @@ const READS_AT_ONCE: usize = 64;
 const READING_KIB_MAX: usize = 16 * (READ_BYTES_MAX >> 10);
 /// Replies that wait for the connection to take them.
 const REPLIES_WAITING_MAX: usize = 4;
+/// Parts of a page are at least this large, whatever is asked for.
+const PART_BYTES_MIN: usize = 4 << 10;
 /// A caller that takes nothing for so long is gone, and its pages' room is wanted by others.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// An upload: a segment of a million rows is well below it.
@@ -89,9 +91,11 @@ impl v1::pages_server::Pages for PageService {
     }
 
     async fn read_pages(&self, request: Request<v1::ReadPagesRequest>) -> Result<Response<Self::ReadPagesStream>, Status> {
-        let reads = checked(request.into_inner().reads)?;
+        let request = request.into_inner();
+        let part_bytes = if request.part_bytes_max == 0 { usize::MAX } else { (request.part_bytes_max as usize).max(PART_BYTES_MIN) };
+        let reads = checked(request.reads)?;
         let (replies, receiver) = mpsc::channel(REPLIES_WAITING_MAX);
-        quire_kit::task::spawn("read pages", send_pages(self.clone(), reads, replies));
+        quire_kit::task::spawn("read pages", send_pages(self.clone(), reads, part_bytes, replies));
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 }
@@ -114,7 +118,12 @@ fn checked(reads: Vec<v1::PageRead>) -> Result<Vec<PageRead>, Status> {
 }
 
 /// Reads the pages, several at once, and sends each as soon as it is there.
-async fn send_pages(service: PageService, reads: Vec<PageRead>, replies: mpsc::Sender<Result<v1::ReadPagesReply, Status>>) {
+async fn send_pages(
+    service: PageService,
+    reads: Vec<PageRead>,
+    part_bytes: usize,
+    replies: mpsc::Sender<Result<v1::ReadPagesReply, Status>>,
+) {
     let start = clock::now();
     let count = reads.len();
     let (mut bytes, mut from_objects, mut failed) = (0, 0, 0);
@@ -138,7 +147,12 @@ async fn send_pages(service: PageService, reads: Vec<PageRead>, replies: mpsc::S
             }
             Err(_) => failed += 1,
         }
-        let send = replies.send(Ok(reply(index, result)));
+        let send = async {
+            for reply in in_replies(index, result, part_bytes) {
+                replies.send(Ok(reply)).await?;
+            }
+            Ok::<_, mpsc::error::SendError<_>>(())
+        };
         if !matches!(clock::timeout(SEND_TIMEOUT, send).await, Ok(Ok(()))) {
             break; // the caller is gone, or as good as
         }
@@ -157,23 +171,30 @@ async fn send_pages(service: PageService, reads: Vec<PageRead>, replies: mpsc::S
     );
 }
 
-fn reply(index: usize, result: Result<(Bytes, Tier), PageError>) -> v1::ReadPagesReply {
+/// A page as replies of at most so many bytes, or one that says why it could not be read.
+fn in_replies(index: usize, result: Result<(Bytes, Tier), PageError>, part_bytes: usize) -> Vec<v1::ReadPagesReply> {
     use v1::page_failure::Kind;
     use v1::read_pages_reply::Result as Reply;
-    let failure = |kind: Kind, error: &PageError| Reply::Failure(v1::PageFailure { kind: kind as i32, message: error.to_string() });
-    let (result, tier) = match result {
-        Ok((bytes, Tier::Remote)) => (Reply::Data(bytes), v1::Tier::ObjectStore),
-        Ok((bytes, Tier::Memory | Tier::Disk)) => (Reply::Data(bytes), v1::Tier::StorageCache),
+    let reply = |result: Reply, tier: v1::Tier| v1::ReadPagesReply { index: index as u32, result: Some(result), tier: tier as i32 };
+    match result {
+        Ok((bytes, tier)) => {
+            let tier = match tier {
+                Tier::Remote => v1::Tier::ObjectStore,
+                Tier::Memory | Tier::Disk => v1::Tier::StorageCache,
+            };
+            let part = |start: usize| bytes.slice(start..bytes.len().min(start.saturating_add(part_bytes)));
+            (0..bytes.len().max(1)).step_by(part_bytes).map(|start| reply(Reply::Data(part(start)), tier)).collect()
+        }
         Err(error) => {
             let kind = match &error {
                 PageError::Corrupt { .. } => Kind::Corrupt,
                 PageError::Missing { .. } => Kind::Missing,
                 PageError::Unavailable { .. } => Kind::Unavailable,
             };
-            (failure(kind, &error), v1::Tier::Unspecified)
+            let failure = v1::PageFailure { kind: kind as i32, message: error.to_string() };
+            vec![reply(Reply::Failure(failure), v1::Tier::Unspecified)]
         }
-    };
-    v1::ReadPagesReply { index: index as u32, result: Some(result), tier: tier as i32 }
+    }
 }
 
 /// Room for `bytes`, as long as the permit lives.

@@ -49,7 +49,7 @@ fn read(segment: u64, content: &[u8], range: std::ops::Range<usize>) -> v1::Page
 }
 
 async fn get(client: &mut PagesClient<Channel>, reads: Vec<v1::PageRead>) -> Result<Vec<v1::ReadPagesReply>, Status> {
-    let mut stream = client.read_pages(v1::ReadPagesRequest { reads }).await?.into_inner();
+    let mut stream = client.read_pages(v1::ReadPagesRequest { reads, part_bytes_max: 0 }).await?.into_inner();
     let mut replies = Vec::new();
     while let Some(reply) = stream.message().await? {
         replies.push(reply);
@@ -60,6 +60,30 @@ async fn get(client: &mut PagesClient<Channel>, reads: Vec<v1::PageRead>) -> Res
 
 fn content() -> Vec<u8> {
     (0..100_000u32).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn pages_come_in_parts_for_those_who_take_them() {
+    let (_dir, mut client) = serve().await;
+    let content = content();
+    put(&mut client, 1, &content).await.unwrap();
+    let reads = vec![read(1, &content, 0..10_000), read(1, &content, 10_000..10_000), read(1, &content, 20_000..28_192)];
+    for (asked, part_bytes) in [(1, 4096), (8192, 8192), (8193, 8193), (0, 100_000)] {
+        let request = v1::ReadPagesRequest { reads: reads.clone(), part_bytes_max: asked };
+        let mut replies = client.read_pages(request).await.unwrap().into_inner();
+        let mut pages = vec![(Vec::new(), 0usize); 3];
+        while let Some(reply) = replies.message().await.unwrap() {
+            let Some(v1::read_pages_reply::Result::Data(part)) = reply.result else { panic!("a page is missing") };
+            assert!(part.len() <= part_bytes);
+            let (bytes, parts) = &mut pages[reply.index as usize];
+            bytes.extend_from_slice(&part);
+            *parts += 1;
+        }
+        for ((bytes, parts), read) in pages.iter().zip(&reads) {
+            assert_eq!(bytes, &content[read.offset as usize..(read.offset + u64::from(read.length)) as usize]);
+            assert_eq!(*parts, bytes.len().div_ceil(part_bytes).max(1));
+        }
+    }
 }
 
 #[tokio::test]
