@@ -17,8 +17,9 @@ const BLOCK_BYTES: usize = 32 << 20;
 const _: () = assert!(quire_types::PAGE_BYTES_MAX < BLOCK_BYTES, "a page fits in a block");
 /// Pages on their way to disk wait here; beyond it they are not written (and will be fetched again).
 const WRITE_QUEUE_BYTES: usize = 256 << 20;
-/// Encoded pages that foyer keeps in memory in front of the disk: enough for the writers, the decoded tier is the real one.
-const FRONT_BYTES: usize = 32 << 20;
+/// Encoded pages that foyer keeps in memory in front of the disk. Few: the decoded tier is the real one, pages on their way to disk are found
+/// there, and each that is kept is memory that the next one cannot have and the kernel has to zero.
+const FRONT_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DiskKey(PageId);
@@ -121,6 +122,11 @@ impl DiskTier {
                 None
             }
         }
+    }
+
+    /// Whether it is there, or was until a moment ago.
+    pub(crate) fn has(&self, page: PageId) -> bool {
+        self.cache.contains(&DiskKey(page))
     }
 
     pub(crate) fn put(&self, page: PageId, bytes: Bytes) {

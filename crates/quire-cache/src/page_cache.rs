@@ -1,12 +1,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef};
 use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, S3FifoConfig};
 use metrics::Counter;
-use quire_kit::task;
+use quire_kit::{clock, task};
 use quire_types::{PageError, PageId, PageRead, PageSource, page_checksum};
 use tokio::sync::Semaphore;
 
@@ -94,6 +95,8 @@ struct Inner {
     /// this process unless another decoder has let go of it: memory that the kernel must zero first takes longer than the decoding.
     decoders: Semaphore,
     fetching: Flights<Result<(Bytes, Tier), PageError>>,
+    /// How long the source has taken for a page lately; 0 before the first one.
+    remote_micros: AtomicU64,
     counters: Counters,
     /// Of the tiers, in their order. Held, because finding one by its name and labels takes longer than finding a page in memory.
     pages: [Counter; 3],
@@ -125,6 +128,7 @@ impl PageCache {
             decoding: Flights::new(),
             decoders: Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)),
             fetching: Flights::new(),
+            remote_micros: AtomicU64::new(0),
             counters: Counters::default(),
         };
         Ok(PageCache { inner: Arc::new(inner) })
@@ -142,6 +146,11 @@ impl PageCache {
         let entry = self.inner.memory.get(page)?;
         self.inner.hit(Tier::Memory, 0);
         Some(entry.value().clone())
+    }
+
+    /// Whether the page is in one of the tiers. It may be wrong about the disk, and does not count as use of the page.
+    pub fn has(&self, page: &PageId) -> bool {
+        self.inner.memory.contains(page) || self.inner.disk.as_ref().is_some_and(|disk| disk.has(*page))
     }
 
     /// The decoded page, and the tier it came from.
@@ -188,6 +197,12 @@ impl PageCache {
         }
     }
 
+    /// How long the source has taken for a page lately, waiting in queues included: a mean in which each read weighs an eighth less than the
+    /// next. Zero before the first one.
+    pub fn remote_latency(&self) -> Duration {
+        Duration::from_micros(self.inner.remote_micros.load(Ordering::Relaxed))
+    }
+
     /// Bytes of decoded pages in memory now.
     pub fn memory_bytes(&self) -> u64 {
         self.inner.memory.usage() as u64
@@ -226,12 +241,21 @@ impl Inner {
             metrics::counter!("quire_cache_corrupt_pages_total", "cache" => self.name).increment(1);
             disk.remove(read.page);
         }
+        let start = clock::now();
         let bytes = self.source.page(read).await?;
+        self.took(start.elapsed());
         self.hit(Tier::Remote, bytes.len() as u64);
         if let Some(disk) = &self.disk {
             disk.put(read.page, bytes.clone());
         }
         Ok((bytes, Tier::Remote))
+    }
+
+    fn took(&self, elapsed: Duration) {
+        let took = elapsed.as_micros() as u64;
+        let mean = self.remote_micros.load(Ordering::Relaxed);
+        // two that end at the same moment may count as one
+        self.remote_micros.store(if mean == 0 { took } else { (7 * mean + took) / 8 }, Ordering::Relaxed);
     }
 
     fn hit(&self, tier: Tier, bytes: u64) {

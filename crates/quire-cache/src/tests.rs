@@ -62,7 +62,7 @@ async fn a_page_is_fetched_and_decoded_once_for_all_who_ask() {
     let answers = futures::future::join_all(asks).await;
     assert_eq!(source.0.load(Ordering::Relaxed), 2);
     assert!(answers.iter().any(|(_, tier)| *tier == Tier::Remote));
-    assert!(cache.decoded_if_resident(&read(1).page).is_some());
+    assert!(cache.decoded_if_resident(&read(1).page).is_some() && cache.has(&read(1).page) && !cache.has(&read(2).page));
     assert_eq!(cache.decoded(read(1), decode).await.unwrap().1, Tier::Memory);
 }
 
@@ -77,6 +77,30 @@ async fn errors_are_told_to_all_and_kept_by_none() {
     assert!(matches!(cache.decoded(read(1), |_| Err("bad".into())).await, Err(CacheError::Decode(_))));
     assert!(matches!(cache.decoded(read(2), |_| panic!("a bug in a decoder")).await, Err(CacheError::Decode(_))));
     assert!(cache.decoded(read(1), decode).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_latency_is_a_mean_of_late_reads() {
+    struct Slow(AtomicU64);
+    #[async_trait]
+    impl PageSource for Slow {
+        async fn page(&self, read: PageRead) -> Result<Bytes, PageError> {
+            tokio::time::sleep(std::time::Duration::from_millis(self.0.load(Ordering::Relaxed))).await;
+            Ok(bytes(read.page.row_group))
+        }
+    }
+    let source = Arc::new(Slow(AtomicU64::new(40)));
+    let options = CacheOptions { dir: None, memory_bytes: 1, disk_bytes: 0, name: "test" };
+    let cache = PageCache::open(options, source.clone()).await.unwrap();
+    assert!(cache.remote_latency().is_zero());
+    cache.encoded(read(0)).await.unwrap();
+    let first = cache.remote_latency();
+    assert!(first.as_millis() >= 40, "{first:?}");
+    source.0.store(0, Ordering::Relaxed);
+    for n in 1..60 {
+        cache.encoded(read(n)).await.unwrap();
+    }
+    assert!(cache.remote_latency() < first / 2, "{:?}", cache.remote_latency());
 }
 
 #[tokio::test]
@@ -101,6 +125,7 @@ async fn disk_pages_are_found_again_and_bad_ones_are_read_again() {
     drop(cache);
 
     let cache = open(Some(dir.path()), 1 << 10, &source).await;
+    assert!(cache.has(&read(7).page) && !cache.has(&read(20).page));
     for n in 0..20 {
         assert_eq!(cache.encoded(read(n)).await.unwrap(), (bytes(n), Tier::Disk));
     }

@@ -39,8 +39,7 @@ mod mask;
 
 mod tabulate;
 
-mod packed;
-pub use packed::{pack, unpack};
+mod verdicts;
 
 mod compact;
 pub use compact::compact;

@@ -8,9 +8,10 @@ use arrow::compute::filter_record_batch;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::cast::as_boolean_array;
 use datafusion_physical_expr_common::physical_expr::is_volatile;
+use quire_segment::unpack;
 
-use crate::packed::{Verdicts, unpack};
 use crate::tabulate::Tabulated;
+use crate::verdicts::Verdicts;
 use crate::{Predicate, ScanCounters, ScanError, ScanSpec};
 
 /// Below this share of rows left, the next predicate is evaluated on the survivors only.
@@ -63,7 +64,7 @@ impl Tally {
 }
 
 /// The rows of a slice that satisfy every predicate, but for those that are not worth it; `None` when all do. `column` gives a table column's
-/// slice, packed; `verdicts` are what predicates say of a dictionary's entries.
+/// slice, packed; `verdicts` are what predicates say of a dictionary's entries. A predicate may fail on rows that are left out by others.
 pub(crate) fn select(
     tallies: &[Tally],
     verdicts: &[Option<Verdicts>],
@@ -73,6 +74,7 @@ pub(crate) fn select(
     counters: &ScanCounters,
     column: impl Fn(usize) -> ArrayRef,
 ) -> Result<Option<BooleanBuffer>, ScanError> {
+    let mut failed = Vec::new();
     for ((predicate, tally), verdicts) in spec.predicates.iter().zip(tallies).zip(verdicts) {
         let left = selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits);
         if left == 0 {
@@ -81,34 +83,62 @@ pub(crate) fn select(
         if tally.is_useless(predicate) {
             continue;
         }
-        if let Some(verdicts) = verdicts {
-            let passed = verdicts.rows(&column(predicate.columns[0]));
-            selected = Some(selected.map_or(passed.clone(), |mask| &mask & &passed));
-            tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
-            continue;
-        }
-        let columns = predicate.columns.iter().zip(predicate.schema.fields()).map(|(&c, field)| unpack(&column(c), field.data_type()));
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(predicate.schema.clone(), columns, &options)?;
-        let passed = |batch: &RecordBatch| match predicate.rows_by_keys(batch) {
-            Some(rows) => {
-                ScanCounters::add(&counters.rows_by_keys, rows.len());
-                Ok(rows)
+        let passed = match verdicts {
+            Some(verdicts) => verdicts.rows(&column(predicate.columns[0])),
+            None => {
+                let among = selected.as_ref().filter(|_| (left as f64) < rows as f64 * COMPACT_BELOW);
+                match passed(predicate, tally, rows, among, spec, counters, &column) {
+                    Ok(passed) => passed,
+                    Err(_) => {
+                        failed.push((predicate, tally));
+                        continue;
+                    }
+                }
             }
-            None => tally.tabulated.current(predicate, spec)?.evaluate(predicate, batch, counters),
         };
-        selected = match selected {
-            Some(mask) if (left as f64) < rows as f64 * COMPACT_BELOW => {
-                let survivors = filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?;
-                Some(scatter(&mask, &passed(&survivors)?))
-            }
-            Some(mask) => Some(&mask & &passed(&batch)?),
-            None => Some(passed(&batch)?),
-        };
+        selected = Some(selected.map_or(passed.clone(), |mask| &mask & &passed));
         tally.note(left, selected.as_ref().map_or(rows, BooleanBuffer::count_set_bits));
     }
+    // A row that is deleted, or that another predicate leaves out, is no reason to fail: now only those are asked about that are left.
+    for (predicate, tally) in failed {
+        if selected.as_ref().is_some_and(|mask| mask.count_set_bits() == 0) {
+            break;
+        }
+        let passed = passed(predicate, tally, rows, selected.as_ref(), spec, counters, &column)?;
+        selected = Some(selected.map_or(passed.clone(), |mask| &mask & &passed));
+    }
     Ok(selected.filter(|mask| mask.count_set_bits() < rows))
+}
+
+/// The rows of a slice that satisfy a predicate; of those in `among`, if it is given, and no others are looked at.
+fn passed(
+    predicate: &Predicate,
+    tally: &Tally,
+    rows: usize,
+    among: Option<&BooleanBuffer>,
+    spec: &ScanSpec,
+    counters: &ScanCounters,
+    column: &impl Fn(usize) -> ArrayRef,
+) -> Result<BooleanBuffer, ScanError> {
+    let columns = predicate.columns.iter().zip(predicate.schema.fields()).map(|(&c, field)| unpack(&column(c), field.data_type()));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let all = RecordBatch::try_new_with_options(predicate.schema.clone(), columns, &options)?;
+    let batch = match among {
+        Some(mask) => filter_record_batch(&all, &BooleanArray::new(mask.clone(), None))?,
+        None => all,
+    };
+    let passed = match predicate.rows_by_keys(&batch) {
+        Some(rows) => {
+            ScanCounters::add(&counters.rows_by_keys, rows.len());
+            rows
+        }
+        None => tally.tabulated.current(predicate, spec)?.evaluate(predicate, &batch, counters)?,
+    };
+    Ok(match among {
+        Some(mask) => scatter(mask, &passed),
+        None => passed,
+    })
 }
 
 /// True where a predicate's result is true; NULL counts as false.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
@@ -18,40 +18,26 @@ use datafusion_pruning::PruningPredicate;
 use futures::future::try_join_all;
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
+use quire_segment::unpack;
 use quire_types::{ColumnDef, ColumnId, RowId, RowSet, SegmentId, SegmentMeta};
 
 use crate::key_ranges::Taken;
 use crate::mask::{Tally, select};
 use crate::morsel::{Morsel, Part, implicit_first, may_have_deletes};
-use crate::packed::{Verdicts, unpack};
 use crate::prune::{of_bounds, surviving_row_groups};
 use crate::seek::Seek;
 use crate::spec::is_dynamic;
+use crate::verdicts::Verdicts;
 use crate::{ColumnSource, Predicate, ScanCounters, ScanError, ScanSpec, Tier};
 
+mod ahead;
 mod by_index;
 mod strays;
 #[cfg(test)]
 mod tests;
 
+use ahead::Ahead;
 use strays::Strays;
-
-/// Row groups ahead of the one being read whose pages are requested already. Two partitions times eight columns times four row groups of
-/// 0.3 MB is 20 MB in flight: the bandwidth-delay product of a 10 Gbit/s link at 16 ms.
-const PREFETCH_ROW_GROUPS: usize = 4;
-/// The same once pages have come from storage, which may be waiting for an object store: at 20 ms for a request, and 2 ms of work for a row
-/// group, so many are under way. Of small pages more: to ask for them costs little, and to wait for them as much as for large ones.
-const PREFETCH_FAR_ROW_GROUPS: usize = 16;
-const PREFETCH_FAR_BYTES: usize = 4 << 20;
-/// At most so many times as many, however small: what comes long before it is read may be gone from memory again by then.
-const PREFETCH_SMALL_TIMES: usize = 4;
-/// Of what is requested before anybody asks for rows: a filter that is known later may leave it out.
-const BEGIN_BYTES: usize = 1 << 20;
-/// Remaining columns are prefetched too while at least this share of row groups turned out to have survivors.
-const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
-/// A page of so many bytes is requested with the columns of predicates, whether it will be wanted or not: it takes less time than to ask
-/// again.
-const SMALL_PAGE_BYTES: u32 = 128 << 10;
 
 /// Strays that a stream keeps when a range ends, at most, to give them with the next one's rows.
 const STRAYS_KEPT: usize = 1 << 16;
@@ -80,13 +66,7 @@ pub struct Scan {
     morsels: Vec<Morsel>,
     /// The next morsel to take, or the next range of the key.
     next: AtomicUsize,
-    /// Whether the first pages have been requested.
-    begun: AtomicBool,
-    /// How far columns of predicates have been requested, and the others.
-    prefetched: AtomicUsize,
-    prefetched_payload: AtomicUsize,
-    /// Bytes of pages that have been requested ahead and have not come.
-    in_flight: AtomicUsize,
+    ahead: Ahead,
     /// Pages that this scan has moved and counted: segment, row group and position of the column. Who reads one that was prefetched finds it
     /// in memory, but that is not where it came from.
     moved: Mutex<HashSet<(SegmentId, usize, usize)>>,
@@ -151,10 +131,7 @@ impl Scan {
             counters,
             morsels,
             next: AtomicUsize::new(0),
-            begun: AtomicBool::new(false),
-            prefetched: AtomicUsize::new(0),
-            prefetched_payload: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
+            ahead: Ahead::default(),
             moved: Mutex::default(),
             read_row_groups: AtomicUsize::new(0),
             survived_row_groups: AtomicUsize::new(0),
@@ -193,7 +170,7 @@ impl Scan {
         }
     }
 
-    fn column(&self, index: usize) -> &ColumnDef {
+    pub(super) fn column(&self, index: usize) -> &ColumnDef {
         &self.spec.table.columns[index]
     }
 
@@ -217,89 +194,6 @@ impl Scan {
         let survives = verdict[row_group];
         pruned.verdicts.insert(segment.id, Arc::new(verdict));
         Ok(!survives)
-    }
-
-    /// Requests what will be read first, before anybody asks for rows: a join reads one side after the other, and would wait for storage with
-    /// each of them. Of pages that are in memory it only sees that they are. Call it when there is a stream.
-    pub fn begin(self: &Arc<Self>) -> Result<(), ScanError> {
-        if self.begun.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let ahead = self.ahead(PREFETCH_ROW_GROUPS);
-        if self.filter_columns.is_empty() {
-            return self.advance(&self.prefetched_payload, 0, ahead, BEGIN_BYTES, &self.payload_columns);
-        }
-        self.advance(&self.prefetched, 0, ahead, BEGIN_BYTES, &self.filter_columns)?;
-        for morsel in self.morsels.iter().take(ahead) {
-            self.request(morsel, &self.payload_columns, SMALL_PAGE_BYTES)?;
-        }
-        Ok(())
-    }
-
-    /// So many row groups, in morsels: in order of the key, most row groups are two or more.
-    fn ahead(&self, row_groups: usize) -> usize {
-        row_groups * self.spec.ordered.as_ref().map_or(1, |ranges| ranges.morsels_of_row_group())
-    }
-
-    /// Requests pages of the row groups that will be read next, so that storage's latency is hidden.
-    fn prefetch(self: &Arc<Self>, from: usize) -> Result<(), ScanError> {
-        let is_far = self.counters.pages_remote.load(Ordering::Relaxed) > 0;
-        let (ahead, bytes) = if is_far { (PREFETCH_FAR_ROW_GROUPS, PREFETCH_FAR_BYTES) } else { (PREFETCH_ROW_GROUPS, 0) };
-        let ahead = self.ahead(ahead);
-        self.advance(&self.prefetched, from, ahead, bytes, &self.filter_columns)?;
-        let (read, survived) = (self.read_row_groups.load(Ordering::Relaxed), self.survived_row_groups.load(Ordering::Relaxed));
-        if self.filter_columns.is_empty() || survived as f64 >= read as f64 * PREFETCH_PAYLOAD_ABOVE && read > 0 {
-            self.advance(&self.prefetched_payload, from, ahead, bytes, &self.payload_columns)?;
-        }
-        Ok(())
-    }
-
-    /// Requests columns of morsels up to `ahead` from `from`, and of some more while bytes are under way, but fewer than that. What `done`
-    /// says has been requested is not requested again.
-    fn advance(self: &Arc<Self>, done: &AtomicUsize, from: usize, ahead: usize, bytes: usize, columns: &[usize]) -> Result<(), ScanError> {
-        loop {
-            let last = done.load(Ordering::Relaxed);
-            let next = last.max(from);
-            let in_flight = self.in_flight.load(Ordering::Relaxed);
-            let is_worth = in_flight > 0 && in_flight < bytes && next < from + PREFETCH_SMALL_TIMES * ahead;
-            let is_near = next < from + ahead || is_worth;
-            let Some(morsel) = self.morsels.get(next).filter(|_| is_near) else { return Ok(()) };
-            if done.compare_exchange(last, next + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                self.request(morsel, columns, u32::MAX)?;
-            }
-        }
-    }
-
-    /// Requests pages of at most so many bytes that are not in memory.
-    fn request(self: &Arc<Self>, morsel: &Morsel, columns: &[usize], bytes_max: u32) -> Result<(), ScanError> {
-        let Morsel::RowGroup { segment, row_group, part, .. } = morsel else { return Ok(()) };
-        let bytes_of = |index: usize| segment.page_read(*row_group, self.column(index).id).map_or(0, |read| read.length);
-        let is_missing = |index: &usize| {
-            let is_resident = || self.source.resident(segment, *row_group, self.column(*index)).is_some();
-            bytes_of(*index) <= bytes_max && !is_resident()
-        };
-        let missing: Vec<usize> = columns.iter().copied().filter(is_missing).collect();
-        // Statistics are asked last: mostly nothing is missing.
-        if missing.is_empty() || !part.is_first() || self.is_pruned(segment, *row_group)? {
-            return Ok(());
-        }
-        for index in missing {
-            let under_way = UnderWay::new(self.clone(), bytes_of(index) as usize);
-            let (segment, row_group) = (segment.clone(), *row_group);
-            quire_kit::task::spawn("prefetch", async move {
-                let scan = &under_way.scan;
-                if scan.readers.load(Ordering::Relaxed) == 0 {
-                    return;
-                }
-                // The read that follows finds the page in memory, or meets the same error and reports it.
-                match scan.source.column(&segment, row_group, scan.column(index)).await {
-                    Ok((_, Tier::Memory, _)) => {}
-                    Ok((page, tier, bytes)) => scan.count((segment.id, row_group, index), tier, bytes, &page),
-                    Err(error) => tracing::debug!(%error, "prefetch failed"),
-                }
-            });
-        }
-        Ok(())
     }
 
     /// Counts a page, once for all who wait for the same read of it.
@@ -379,25 +273,6 @@ pub async fn undeleted_rows(
     })
 }
 
-/// A page that has been requested ahead and has not come.
-struct UnderWay {
-    scan: Arc<Scan>,
-    bytes: usize,
-}
-
-impl UnderWay {
-    fn new(scan: Arc<Scan>, bytes: usize) -> UnderWay {
-        scan.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        UnderWay { scan, bytes }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.scan.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// What there is to read, in no order.
 fn all_morsels(spec: &ScanSpec) -> Vec<Morsel> {
     let row_groups = spec.segments().flat_map(Morsel::row_groups);
@@ -455,7 +330,7 @@ impl Reader {
                 self.finish()?;
                 continue;
             };
-            self.scan.clone().prefetch(index + 1)?;
+            self.scan.look_ahead(index)?;
             let morsel = self.scan.morsels[index].clone();
             match morsel {
                 Morsel::RowGroup { segment, row_group, first_row, part } => {

@@ -55,11 +55,16 @@ pub enum ScanError {
     Arrow(#[from] ArrowError),
 }
 
-/// Decoded columns and delta rows, from wherever they are. Columns may be packed ([`crate::pack`]), row ids are not.
+/// Decoded columns and delta rows, from wherever they are. Columns may be packed ([`quire_segment::decode_packed`]), row ids are not.
 #[async_trait]
 pub trait ColumnSource: Send + Sync + 'static {
     /// The whole column of one row group, if it is in memory already.
     fn resident(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef) -> Option<ArrayRef>;
+
+    /// Whether a column of a row group is not on this node, and takes so long to come that a scan asks for more than it knows it will read.
+    fn is_far(&self, _segment: &SegmentMeta, _row_group: usize, _column: &ColumnDef) -> bool {
+        false
+    }
 
     /// The whole column of one row group; a column the segment does not have is all its `missing`.
     /// `bytes` is what moved between tiers for it, 0 from memory.

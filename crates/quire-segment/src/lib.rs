@@ -5,7 +5,7 @@
 //! checksum — and of a column — a distinct-count sketch — is worked out here, while the rows are at hand.
 //!
 //! How data goes through it: [`sort_by_clustering`], then [`encode`] gives the file and its [`quire_types::SegmentMeta`]; later
-//! [`Footer::parse`] once a segment and [`decode`] once a page. Rows that are in no segment yet have a format of their own, by
+//! [`Footer::parse`] once a segment and [`decode`] or [`decode_packed`] once a page. Rows that are in no segment yet have a format of their own, by
 //! [`encode_rows`] and [`RowDecoder`].
 #![forbid(unsafe_code)]
 
@@ -32,8 +32,11 @@ pub use missing::{missing_datum, missing_values};
 mod rows;
 pub use rows::{RowDecoder, encode_rows};
 
+mod packed;
+pub use packed::unpack;
+
 mod decode;
-pub use decode::{Footer, decode};
+pub use decode::{Footer, decode, decode_packed};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use arrow::array::{
     ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
     IntervalMonthDayNanoArray, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::IntervalMonthDayNano;
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use quire_types::{
     page_checksum,
 };
 
-use crate::{EncodeOptions, EncodedSegment, Footer, decode, distinct_estimate, encode, sort_by_clustering};
+use crate::{EncodeOptions, EncodedSegment, Footer, decode, decode_packed, distinct_estimate, encode, sort_by_clustering, unpack};
 
 fn table(types: &[SqlType]) -> TableDef {
     let columns = types.iter().enumerate().map(|(i, ty)| ColumnDef::new(ColumnId(i as u32 + 10), format!("c{i}"), *ty));
@@ -45,7 +45,10 @@ fn page(segment: &EncodedSegment, row_group: usize, column: ColumnId) -> Bytes {
 
 fn decoded(segment: &EncodedSegment, row_group: usize, column: ColumnId, ty: SqlType) -> ArrayRef {
     let footer = Footer::parse(&segment.meta).unwrap();
-    decode(&footer, &segment.meta, row_group, column, ty, page(segment, row_group, column)).unwrap()
+    let array = decode(&footer, &segment.meta, row_group, column, ty, page(segment, row_group, column)).unwrap();
+    let packed = decode_packed(&footer, &segment.meta, row_group, column, ty, page(segment, row_group, column)).unwrap();
+    assert_eq!(&unpack(&packed, &ty.arrow()).unwrap(), &array);
+    array
 }
 
 fn check_round_trip(types: &[SqlType], columns: Vec<ArrayRef>) -> EncodedSegment {
@@ -213,32 +216,96 @@ fn every_row_group_says_so() {
 
 #[test]
 fn garbage_is_an_error_and_never_a_panic() {
-    let table = table(&[SqlType::Int8, SqlType::Text]);
+    let table = table(&[SqlType::Int8, SqlType::Text, SqlType::Text, MONEY]);
     let batch = rows(
         &table,
         vec![
-            Arc::new(Int64Array::from_iter_values(0..1000)),
-            Arc::new(StringViewArray::from_iter_values((0..1000).map(|i| i.to_string()))),
+            Arc::new(Int64Array::from_iter_values(0..2000)),
+            Arc::new(StringViewArray::from_iter_values((0..2000).map(|i| i.to_string()))),
+            Arc::new(StringViewArray::from_iter_values((0..2000).map(|i| format!("one of {}", i % 7)))),
+            money((0..2000).map(|i| (i % 9 != 0).then_some(i * 40))),
         ],
     );
     let segment = encode(&table, &batch, SegmentId(1), EncodeOptions::default()).unwrap();
     let footer = Footer::parse(&segment.meta).unwrap();
-    for column in [ColumnId(10), ColumnId(11)] {
-        let good = page(&segment, 0, column);
-        let ty = table.column(column).unwrap().ty;
-        let try_decode = |bytes: Vec<u8>| decode(&footer, &segment.meta, 0, column, ty, bytes.into());
-        assert!(try_decode(vec![]).is_err());
-        assert!(try_decode(good[..good.len() / 2].to_vec()).is_err());
-        for i in 0..good.len().min(400) {
-            let mut bad = good.to_vec();
-            bad[i] ^= 0xff;
-            drop(try_decode(bad));
+    for column in &table.columns {
+        let good = page(&segment, 0, column.id);
+        for decode in [decode, decode_packed] {
+            let try_decode = |bytes: Vec<u8>| decode(&footer, &segment.meta, 0, column.id, column.ty, bytes.into());
+            assert!(try_decode(vec![]).is_err());
+            assert!(try_decode(good[..good.len() / 2].to_vec()).is_err());
+            for i in 0..good.len().min(400) {
+                let mut bad = good.to_vec();
+                bad[i] ^= 0xff;
+                if let Ok(array) = try_decode(bad) {
+                    assert_eq!(array.len(), 2000);
+                }
+            }
         }
     }
     let mut broken = segment.meta.clone();
     broken.footer = Bytes::from_static(b"not thrift at all");
     assert!(Footer::parse(&broken).is_err());
     assert!(decode(&footer, &segment.meta, 5, ColumnId(10), SqlType::Int8, Bytes::new()).is_err());
+}
+
+const MONEY: SqlType = SqlType::Numeric { precision: 15, scale: 2 };
+
+fn money(values: impl Iterator<Item = Option<i128>>) -> ArrayRef {
+    Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(15, 2).unwrap())
+}
+
+#[test]
+fn pages_are_packed_as_they_are_decoded() {
+    let small = SqlType::Numeric { precision: 9, scale: 0 };
+    let wide = SqlType::Numeric { precision: 38, scale: 2 };
+    let table = table(&[MONEY, small, wide, SqlType::Text, SqlType::Text, SqlType::Text]);
+    let count = 3 * 16_384 + 77;
+    let numeric = |precision, scale, value: &dyn Fn(i128) -> Option<i128>| -> ArrayRef {
+        let values = (0..count).map(value).collect::<Decimal128Array>();
+        Arc::new(values.with_precision_and_scale(precision, scale).unwrap())
+    };
+    let text = |value: &dyn Fn(i128) -> Option<String>| -> ArrayRef { Arc::new((0..count).map(value).collect::<StringViewArray>()) };
+    let batch = rows(
+        &table,
+        vec![
+            // the large one comes late, and NULLs in a part of the rows only
+            numeric(15, 2, &|i| (i % 5 != 0 || i > 9000).then_some(if i == 40_000 { -40_000 } else { i % 100 })),
+            numeric(9, 0, &|i| Some(i % 50 - 25)),
+            numeric(38, 2, &|i| Some(10i128.pow(30) + i)),
+            text(&|i| (i % 11 != 0).then(|| format!("a text of some length, number {}", i % 40))),
+            text(&|i| Some(format!("a text of some length, number {}", i % 900))),
+            text(&|i| Some(format!("{}", i * 7919))),
+        ],
+    );
+    let segment = encode(&table, &batch, SegmentId(1), EncodeOptions::default()).unwrap();
+    let footer = Footer::parse(&segment.meta).unwrap();
+    let packed_type = |position: usize| {
+        let column = &table.columns[position];
+        assert_eq!(&decoded(&segment, 0, column.id, column.ty), batch.column(position));
+        decode_packed(&footer, &segment.meta, 0, column.id, column.ty, page(&segment, 0, column.id)).unwrap().data_type().clone()
+    };
+    let texts_by = |number: DataType| DataType::Dictionary(Box::new(number), Box::new(DataType::Utf8View));
+    assert_eq!(packed_type(0), DataType::Int32);
+    assert_eq!(packed_type(1), DataType::Int8);
+    assert_eq!(packed_type(2), wide.arrow());
+    assert_eq!(packed_type(3), texts_by(DataType::UInt8));
+    assert_eq!(packed_type(4), texts_by(DataType::UInt16));
+    assert_eq!(packed_type(5), DataType::Utf8View);
+}
+
+#[test]
+fn pages_from_before_the_column_had_its_type_are_cast() {
+    let cents = SqlType::Numeric { precision: 9, scale: 2 };
+    let table = table(&[cents, SqlType::Int4]);
+    let numeric = Decimal128Array::from_iter_values([150, -7]).with_precision_and_scale(9, 2).unwrap();
+    let batch = rows(&table, vec![Arc::new(numeric), Arc::new(Int32Array::from(vec![3, -4]))]);
+    let segment = encode(&table, &batch, SegmentId(1), EncodeOptions::default()).unwrap();
+    let finer = SqlType::Numeric { precision: 15, scale: 4 };
+    let wanted =
+        |values: [i128; 2]| -> ArrayRef { Arc::new(Decimal128Array::from_iter_values(values).with_precision_and_scale(15, 4).unwrap()) };
+    assert_eq!(&decoded(&segment, 0, ColumnId(10), finer), &wanted([15_000, -700]));
+    assert_eq!(&decoded(&segment, 0, ColumnId(11), finer), &wanted([30_000, -40_000]));
 }
 
 proptest! {

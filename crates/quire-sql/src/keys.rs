@@ -11,7 +11,8 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
-use quire_scan::{ColumnSource, OwnRows, datum_scalar, undeleted_rows, unpack};
+use quire_scan::{ColumnSource, OwnRows, datum_scalar, undeleted_rows};
+use quire_segment::unpack;
 use quire_types::{ColumnId, KeyAssert, Lsn, RowId, RowIds, RowSet, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;

@@ -9,7 +9,8 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows, unpack};
+use quire_scan::{ColumnSource, OWN_BATCH_ROWS, Order, OwnRows};
+use quire_segment::unpack;
 use quire_types::{Datum, Lsn, PageMeta, RowId, RowIds, SegmentMeta, TableDef, TableView};
 
 use crate::SqlError;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use quire_cache::{CacheError, PageCache};
 use quire_client::StorageClient;
 use quire_scan::{ColumnSource, Order, ScanError, Tier};
-use quire_segment::{Footer, RowDecoder};
+use quire_segment::{Footer, RowDecoder, decode_packed};
 use quire_types::{ColumnDef, ColumnId, Lsn, PageError, PageId, ROW_ID_COLUMN, SegmentId, SegmentMeta, SqlType, TableDef, TableView};
 
 use crate::delta_runs::{DeltaRuns, Run};
@@ -19,6 +20,8 @@ use crate::statistics::ManifestStatistics;
 
 /// Parsed footers kept; one is some tens of kilobytes, so this is about 100 MB, the footers of 4 billion rows.
 const FOOTERS_MAX: usize = 4096;
+/// From storage nodes' caches a page comes in 1 or 2 ms, from an object store in 10 to 50.
+const FAR: Duration = Duration::from_millis(5);
 /// Key columns whose order is remembered: a few bytes each where they ascend, else 4 bytes a row, which is 256 MiB in all.
 const ORDERS_MAX: usize = 100_000;
 const ORDERED_ROWS_MAX: usize = 64 << 20;
@@ -92,10 +95,7 @@ impl PageColumns {
         let Some(read) = segment.page_read(row_group, column) else { return Ok(None) };
         let footer = self.footer(segment)?;
         let meta = segment.clone();
-        let decode = move |bytes| {
-            let page = quire_segment::decode(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string())?;
-            Ok(quire_scan::pack(page))
-        };
+        let decode = move |bytes| decode_packed(&footer, &meta, row_group, column, ty, bytes).map_err(|e| e.to_string());
         let (array, tier) = match self.cache.decoded(read, decode).await {
             Ok(page) => page,
             Err(CacheError::Page(error @ PageError::Missing { .. })) => return Err(self.missing(segment, error).await),
@@ -208,6 +208,11 @@ fn column_id(field: &arrow::datatypes::Field) -> Option<&String> {
 impl ColumnSource for PageColumns {
     fn resident(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef) -> Option<ArrayRef> {
         self.cache.decoded_if_resident(&PageId { segment: segment.id, row_group: row_group as u32, column: column.id })
+    }
+
+    fn is_far(&self, segment: &SegmentMeta, row_group: usize, column: &ColumnDef) -> bool {
+        // a column that came later than the segment is nowhere
+        self.cache.remote_latency() >= FAR && segment.page_read(row_group, column.id).is_some_and(|read| !self.cache.has(&read.page))
     }
 
     async fn column(&self, segment: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError> {

@@ -9,12 +9,12 @@ use arrow::compute::take;
 use arrow::datatypes::Int64Type;
 use datafusion_physical_expr::utils::split_conjunction;
 use datafusion_physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
+use quire_segment::unpack;
 use quire_types::SegmentMeta;
 
 use super::{Reader, Scan, Slice};
 use crate::branches::any_branch;
 use crate::morsel::{Part, implicit_first, may_have_deletes};
-use crate::packed::unpack;
 use crate::seek::Seek;
 use crate::{Order, ScanCounters, ScanError};
 
@@ -24,7 +24,7 @@ const ROWS_PER_FOUND: usize = 32;
 
 impl Scan {
     /// What the predicates look for in columns that indexes begin with, with dynamic filters as they are now.
-    fn seeks(&self) -> Result<Arc<Vec<Seek>>, ScanError> {
+    pub(super) fn seeks(&self) -> Result<Arc<Vec<Seek>>, ScanError> {
         let Some(predicate) = self.pruning.as_ref().filter(|_| self.indexed) else { return Ok(Arc::default()) };
         let generation = if self.dynamic { snapshot_generation(predicate) } else { 0 };
         let mut known = self.seeks.lock();

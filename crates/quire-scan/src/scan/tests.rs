@@ -2,6 +2,7 @@
 //! What orders find is what looking at every row finds.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, StringViewArray};
@@ -12,9 +13,9 @@ use async_trait::async_trait;
 use datafusion_common::ScalarValue;
 use datafusion_expr_common::operator::Operator;
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::{BinaryExpr, Column, in_list, lit};
-use futures::TryStreamExt;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, DynamicFilterPhysicalExpr, in_list, lit};
 use futures::executor::block_on;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use quire_types::{
@@ -353,12 +354,17 @@ impl std::fmt::Debug for Rows {
 #[derive(Default)]
 struct Elsewhere {
     asked: Mutex<BTreeSet<(usize, u32)>>,
+    far: bool,
 }
 
 #[async_trait]
 impl ColumnSource for Elsewhere {
     fn resident(&self, _: &SegmentMeta, _: usize, _: &ColumnDef) -> Option<ArrayRef> {
         None
+    }
+
+    fn is_far(&self, _: &SegmentMeta, _: usize, _: &ColumnDef) -> bool {
+        self.far
     }
 
     async fn column(&self, _: &Arc<SegmentMeta>, row_group: usize, column: &ColumnDef) -> Result<(ArrayRef, Tier, u64), ScanError> {
@@ -371,44 +377,84 @@ impl ColumnSource for Elsewhere {
     }
 }
 
-#[tokio::test]
-async fn what_is_read_first_is_requested_before_anybody_asks_for_rows() {
-    let group = |from: i32| (from..from + 10).map(|n| (Some(n), Some(n), n)).collect();
+/// How a scan of [`Elsewhere`] begins.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// Its stream is gone again.
+    Dropped,
+    /// There is a stream, which nobody has asked for rows.
+    Begun,
+    /// Rows have been asked for.
+    Asked,
+}
+
+/// Which pages are asked for of eight row groups with a small and two large ones each; `b` has values from everywhere in all of them.
+async fn asked_for(filters: Vec<Arc<dyn PhysicalExpr>>, limit: Option<usize>, far: bool, reading: Reading) -> Vec<(usize, u32)> {
+    let group = |from: i32| (from..from + 10).map(|n| (Some(n), Some((n - from) * 8), n)).collect();
     let rows = Rows { groups: (0..8).map(|i| group(i * 10)).collect(), deleted: vec![], reordered: false };
     let mut segment = rows.segment();
     for row_group in &mut segment.row_groups {
         row_group.pages[1].length = 1000;
+        (row_group.pages[1].min, row_group.pages[1].max) = (Some(Datum::Int(0)), Some(Datum::Int(72)));
         row_group.pages[2].length = 1 << 20;
     }
-    let asked_for = async |filters: Vec<Arc<dyn PhysicalExpr>>, is_read: bool| {
-        let (source, schema) = (Arc::new(Elsewhere::default()), schema());
-        let spec = ScanSpec {
-            table: Arc::new(table()),
-            schema: schema.clone(),
-            view: Arc::new(TableView { segments: Arc::new(vec![Arc::new(segment.clone())]), ..TableView::default() }),
-            delta: vec![],
-            own: OwnRows::default(),
-            projection: vec![0, 1, 2],
-            predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
-            batch_rows: 64,
-            limit: None,
-            tabulated: false,
-            ordered: None,
-        };
-        let scan = Scan::new(spec, filters, source.clone(), Arc::default()).unwrap();
-        let stream = is_read.then(|| scan.partition());
-        scan.begin().unwrap();
-        tokio::task::yield_now().await;
-        drop(stream);
-        let asked = source.asked.lock().clone();
-        asked.into_iter().collect::<Vec<_>>()
+    let (source, schema) = (Arc::new(Elsewhere { far, ..Elsewhere::default() }), schema());
+    let spec = ScanSpec {
+        table: Arc::new(table()),
+        schema: schema.clone(),
+        view: Arc::new(TableView { segments: Arc::new(vec![Arc::new(segment)]), ..TableView::default() }),
+        delta: vec![],
+        own: OwnRows::default(),
+        projection: vec![0, 1, 2],
+        predicates: filters.iter().map(|f| Predicate::new(f.clone(), &schema).unwrap()).collect(),
+        batch_rows: 64,
+        limit,
+        tabulated: false,
+        ordered: None,
     };
+    let scan = Scan::new(spec, filters, source.clone(), Arc::default()).unwrap();
+    let mut stream = (!matches!(reading, Reading::Dropped)).then(|| Box::pin(scan.partition()));
+    scan.begin().unwrap();
+    if let (Some(stream), Reading::Asked) = (&mut stream, reading) {
+        assert!(futures::poll!(stream.next()).is_pending());
+    }
+    tokio::task::yield_now().await;
+    drop(stream);
+    let asked = source.asked.lock().clone();
+    asked.into_iter().collect()
+}
+
+fn pages(row_groups: Range<usize>, columns: Range<u32>) -> Vec<(usize, u32)> {
+    row_groups.flat_map(|row_group| columns.clone().map(move |column| (row_group, column))).collect()
+}
+
+#[tokio::test]
+async fn what_is_read_first_is_requested_before_anybody_asks_for_rows() {
     // Of the first four row groups the columns of predicates, and small pages; not those that bounds exclude.
     let filter = || vec![compare(0, Operator::Lt, 20)];
-    assert_eq!(asked_for(filter(), true).await, [(0, 0), (0, 1), (1, 0), (1, 1)]);
-    let all: Vec<(usize, u32)> = (0..4).flat_map(|row_group| (0..3).map(move |column| (row_group, column))).collect();
-    assert_eq!(asked_for(vec![], true).await, all);
-    assert_eq!(asked_for(filter(), false).await, []);
+    assert_eq!(asked_for(filter(), None, false, Reading::Begun).await, pages(0..2, 0..2));
+    assert_eq!(asked_for(vec![], None, false, Reading::Begun).await, pages(0..4, 0..3));
+    assert_eq!(asked_for(filter(), None, false, Reading::Dropped).await, []);
+    assert_eq!(asked_for(filter(), None, false, Reading::Asked).await, pages(0..2, 0..2));
+}
+
+#[tokio::test]
+async fn of_what_is_far_more_is_requested_at_once() {
+    let filter = || vec![compare(0, Operator::Lt, 60)];
+    assert_eq!(asked_for(filter(), None, true, Reading::Begun).await, pages(0..6, 0..3));
+    assert_eq!(asked_for(vec![], None, true, Reading::Begun).await, pages(0..8, 0..3));
+    // few rows are wanted, or rows of few values
+    assert_eq!(asked_for(filter(), Some(5), true, Reading::Begun).await, pages(0..4, 0..2));
+    let sought = || vec![compare(0, Operator::Eq, 25)];
+    assert_eq!(asked_for(sought(), None, true, Reading::Begun).await, pages(2..3, 0..2));
+    assert_eq!(asked_for(vec![], Some(5), true, Reading::Begun).await, pages(0..4, 0..3));
+    // What a join will say may leave most of it out, until rows are asked for.
+    let joined =
+        |column: usize| -> Vec<Arc<dyn PhysicalExpr>> { vec![Arc::new(DynamicFilterPhysicalExpr::new(vec![named(column)], lit(true)))] };
+    assert_eq!(asked_for(joined(0), None, true, Reading::Begun).await, pages(0..4, 0..2));
+    assert_eq!(asked_for(joined(0), None, true, Reading::Asked).await, pages(0..8, 0..3));
+    // It cannot where every row group has values of all sizes.
+    assert_eq!(asked_for(joined(1), None, true, Reading::Begun).await, pages(0..8, 0..3));
 }
 
 proptest! {
