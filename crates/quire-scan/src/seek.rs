@@ -51,6 +51,13 @@ struct Bound {
     inclusive: bool,
 }
 
+impl Seek {
+    /// Whether it looks for some values, and not for all between two.
+    pub(crate) fn is_for_values(&self) -> bool {
+        matches!(self.wanted, Wanted::Values(_))
+    }
+}
+
 /// The indexes in whose order a scan with these filters can look for rows.
 pub fn indexes_for(filters: &[Arc<dyn PhysicalExpr>], table: &TableDef) -> Vec<String> {
     let conjuncts: Vec<_> = filters.iter().flat_map(split_conjunction).collect();

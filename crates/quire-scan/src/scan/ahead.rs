@@ -7,6 +7,7 @@ use quire_types::{Datum, ROW_GROUP_ROWS};
 
 use super::Scan;
 use crate::morsel::Morsel;
+use crate::seek::Seek;
 use crate::spec::is_dynamic;
 use crate::{ScanError, Tier};
 
@@ -116,7 +117,7 @@ impl Scan {
     /// Whether most row groups that bounds do not leave out will have a row that is wanted, before anything is known: they do, unless few
     /// values are looked for, or few rows.
     fn will_want_most(&self) -> Result<bool, ScanError> {
-        Ok((self.spec.limit.is_none() || self.spec.predicates.is_empty()) && self.seeks()?.is_empty())
+        Ok((self.spec.limit.is_none() || self.spec.predicates.is_empty()) && !self.seeks()?.iter().any(Seek::is_for_values))
     }
 
     /// Whether what bounds do not leave out now will be read, whatever dynamic filters come to say: their columns' values are everywhere.
