@@ -13,7 +13,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerContext, OptimizerRule};
 
-use crate::rule::everywhere;
+use crate::rule::{contains, everywhere};
 
 /// Of the rule that makes equalities keys, what it does for keys of which NULLs are not equal.
 #[derive(Debug)]
@@ -46,6 +46,10 @@ impl OptimizerRule for OrdinaryKeys {
 
 /// The plan with the conditions of joins that have no other keys made keys. Nothing must be added to the joins' keys after that.
 pub fn with_null_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    // almost none has, and to look takes less than to make the plan again
+    if !contains(&plan, may_have_null_keys) {
+        return Ok(plan);
+    }
     let keyed = |node: &LogicalPlan| {
         if !may_have_null_keys(node) {
             return Ok(None);
