@@ -25,6 +25,8 @@ pub(crate) fn columns() -> Vec<OutputColumn> {
 struct Asked {
     analyze: bool,
     verbose: bool,
+    /// How long it took; by default when it runs.
+    summary: bool,
 }
 
 /// EXPLAIN [ANALYZE] [VERBOSE] statement.
@@ -45,7 +47,9 @@ pub(crate) async fn explain(session: &mut Session, statement: Statement, transac
     {
         return Err(SqlError::unsupported("EXPLAIN in a format other than TEXT"));
     }
-    let asked = Asked { analyze: analyze || option_is_on(&options, "analyze"), verbose: verbose || option_is_on(&options, "verbose") };
+    let analyze = analyze || option(&options, "analyze").unwrap_or(false);
+    let verbose = verbose || option(&options, "verbose").unwrap_or(false);
+    let asked = Asked { analyze, verbose, summary: option(&options, "summary").unwrap_or(analyze) };
     let mut lines = Box::pin(session.explained(*statement, &asked, transaction)).await?;
     lines.iter_mut().for_each(|line| *line = unmarked(line));
     text_rows(columns(), vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
@@ -97,8 +101,10 @@ impl Session {
             lines.extend(planned.plan.display_indent_schema().to_string().lines().map(str::to_string));
             lines.push(String::new());
         }
+        let planning = asked.summary.then(|| format!("Planning Time: {:.3} ms", planning.as_secs_f64() * 1e3));
         if !asked.analyze {
             lines.extend(shown(&physical, asked));
+            lines.extend(planning);
             return Ok(lines);
         }
         let began = clock::now();
@@ -110,8 +116,8 @@ impl Session {
         let execution = began.elapsed();
         lines.extend(shown(&physical, asked));
         lines.push(format!("Rows: {count}"));
-        lines.push(format!("Planning Time: {:.3} ms", planning.as_secs_f64() * 1e3));
-        lines.push(format!("Execution Time: {:.3} ms", execution.as_secs_f64() * 1e3));
+        lines.extend(planning);
+        lines.extend(asked.summary.then(|| format!("Execution Time: {:.3} ms", execution.as_secs_f64() * 1e3)));
         Ok(lines)
     }
 
@@ -181,7 +187,7 @@ impl Session {
             Some(plan) => lines.extend(indented(shown_run(plan, asked))),
             None => lines.push("  Lookup by key, or constant rows: no plan".into()),
         }
-        lines.push(format!("Execution Time: {:.3} ms", began.elapsed().as_secs_f64() * 1e3));
+        lines.extend(asked.summary.then(|| format!("Execution Time: {:.3} ms", began.elapsed().as_secs_f64() * 1e3)));
         Ok(lines)
     }
 
@@ -200,7 +206,7 @@ impl Session {
             None => vec!["Lookup by key, or constant rows: no plan".into()],
         };
         lines.push(format!("Rows: {count}"));
-        lines.push(format!("Execution Time: {:.3} ms", began.elapsed().as_secs_f64() * 1e3));
+        lines.extend(asked.summary.then(|| format!("Execution Time: {:.3} ms", began.elapsed().as_secs_f64() * 1e3)));
         Ok(lines)
     }
 }
@@ -244,7 +250,8 @@ fn indented(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().map(|line| format!("  {line}")).collect()
 }
 
-fn option_is_on(options: &[UtilityOption], name: &str) -> bool {
-    let given = options.iter().find(|o| o.name.value.eq_ignore_ascii_case(name));
-    given.is_some_and(|o| o.arg.as_ref().is_none_or(|a| !matches!(a.to_string().to_lowercase().as_str(), "false" | "off" | "0")))
+/// Whether a switch is on, where it is given.
+fn option(options: &[UtilityOption], name: &str) -> Option<bool> {
+    let given = options.iter().find(|o| o.name.value.eq_ignore_ascii_case(name))?;
+    Some(given.arg.as_ref().is_none_or(|a| !matches!(a.to_string().to_lowercase().as_str(), "false" | "off" | "0")))
 }
