@@ -97,6 +97,7 @@ impl ClusterBuilder {
                 ("--object-store", object_store.clone()),
                 ("--http", http.to_string()),
                 ("--cache-disk", "1GiB".into()),
+                ("--touch-memory", "0".into()),
             ];
             Process::new(&name, arguments("storage", ours, &self.storage_flags), &self.environment, http, dir.path())
         });
@@ -111,6 +112,7 @@ impl ClusterBuilder {
                 ("--cache-dir", dir.path().join(&name).display().to_string()),
                 ("--cache-memory", "256MiB".into()),
                 ("--cache-disk", "1GiB".into()),
+                ("--touch-memory", "0".into()),
                 ("--memory-limit", "1GiB".into()),
             ];
             Process::new(&name, arguments("compute", ours, &self.compute_flags), &self.environment, http, dir.path())

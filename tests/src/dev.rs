@@ -86,6 +86,7 @@ impl QuireBuilder {
             ("--storage-listen", storage.to_string()),
             ("--cache-memory", "256MiB".into()),
             ("--cache-disk", "1GiB".into()),
+            ("--touch-memory", "0".into()),
             ("--memory-limit", "1GiB".into()),
         ];
         // A flag that the test gives replaces ours.

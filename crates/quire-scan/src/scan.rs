@@ -80,7 +80,8 @@ pub struct Scan {
     /// For each predicate.
     tallies: Vec<Tally>,
     rows_given: AtomicUsize,
-    /// Streams that are still read; prefetching stops when nobody is.
+    /// Streams that have been made, and those that are still read.
+    streams: AtomicUsize,
     readers: AtomicUsize,
 }
 
@@ -139,6 +140,7 @@ impl Scan {
             indexed,
             seeks: Mutex::default(),
             rows_given: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
         }))
     }
@@ -148,6 +150,7 @@ impl Scan {
         let coalescer =
             BatchCoalescer::new(self.output.clone(), self.spec.batch_rows).with_biggest_coalesce_batch_size(Some(self.spec.batch_rows / 2));
         self.readers.fetch_add(1, Ordering::Relaxed);
+        self.streams.fetch_add(1, Ordering::Relaxed);
         let key = self.spec.ordered_by();
         let reader = Reader {
             scan: self.clone(),
@@ -168,6 +171,11 @@ impl Scan {
             Some(ranges) => ranges.range(next),
             None => Taken { strays: 0..0, in_order: next..self.morsels.len().min(next + 1) },
         }
+    }
+
+    /// Whether it has been read, and is not any more: prefetching stops.
+    fn is_over(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0 && self.readers.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn column(&self, index: usize) -> &ColumnDef {

@@ -25,6 +25,7 @@ use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::errors::datafusion_error;
 use crate::names::{name_columns, shown};
+use crate::scan_exec::begin_scans;
 use crate::{OutputColumn, SqlError, WireType, bind};
 
 /// Of the memory that queries hold, while some of it is to become free; without a change over so many looks nothing more will.
@@ -147,7 +148,8 @@ pub(crate) fn run(
     physical: Arc<dyn ExecutionPlan>,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let merges = has_hash_join(physical.as_ref());
-    let stream = execute_stream(physical, context.task_ctx()).map_err(datafusion_error)?;
+    let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
+    begin_scans(&physical).map_err(datafusion_error)?;
     Ok(if merges { or_merged(context.state(), context.state_weak_ref(), query.plan.clone(), query.is_optimized, stream) } else { stream })
 }
 

@@ -7,16 +7,19 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
@@ -165,6 +168,12 @@ impl ScanExec {
         of_filters.chain(of_columns).collect()
     }
 
+    /// Whether a filter compares with what a sub-query will give, and says nothing before.
+    fn awaits_value(&self) -> bool {
+        let is_value = |expr: &Arc<dyn PhysicalExpr>| Ok(expr.is::<ScalarSubqueryExpr>());
+        self.filters.iter().any(|filter| filter.exists(is_value).unwrap_or(true))
+    }
+
     fn scan(&self) -> Result<Arc<Scan>> {
         let mut running = self.running.lock();
         if let Some(scan) = &*running {
@@ -175,6 +184,27 @@ impl ScanExec {
         let scan = Scan::new(spec, self.filters.clone(), self.source.clone(), self.counters.clone()).map_err(external)?;
         *running = Some(scan.clone());
         Ok(scan)
+    }
+}
+
+/// Has scans request what they will read first that would not yet be executed: a query waits for its scalar sub-queries, and storage may be
+/// far away.
+pub(crate) fn begin_scans(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    match plan.downcast_ref::<ScalarSubqueryExec>() {
+        Some(waiting) => {
+            waiting.subqueries().iter().try_for_each(|subquery| begin_scans(&subquery.plan))?;
+            begin_all(waiting.input())
+        }
+        None => plan.children().into_iter().try_for_each(begin_scans),
+    }
+}
+
+fn begin_all(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    match plan.downcast_ref::<ScanExec>() {
+        Some(scan) if !scan.awaits_value() => scan.scan()?.begin().map_err(external),
+        // Its iterations run copies of the plan.
+        _ if plan.is::<RecursiveQueryExec>() => Ok(()),
+        _ => plan.children().into_iter().try_for_each(begin_all),
     }
 }
 

@@ -97,6 +97,9 @@ pub(crate) struct Storage {
     /// Encoded pages kept on this node's disk
     #[arg(long, env = "QUIRE_CACHE_DISK", value_name = "SIZE", default_value = "20GiB")]
     pub(crate) cache_disk: ByteSize,
+    /// Memory that is had from the kernel at start, so that what comes first need not wait for it
+    #[arg(long, env = "QUIRE_TOUCH_MEMORY", value_name = "SIZE", default_value = "64MiB", value_parser = touched)]
+    pub(crate) touch_memory: ByteSize,
     #[command(flatten)]
     pub(crate) seal: Seal,
     #[command(flatten)]
@@ -164,9 +167,18 @@ pub(crate) struct ComputeMemory {
     /// Memory for decoded pages and all queries together; queries that need more spill, or fail with 53200
     #[arg(long, env = "QUIRE_MEMORY_LIMIT", value_name = "SIZE", default_value = "8GiB")]
     pub(crate) memory_limit: ByteSize,
+    /// Memory that is had from the kernel at start, so that first queries need not wait for it; at most a quarter of the limit
+    #[arg(long, env = "QUIRE_TOUCH_MEMORY", value_name = "SIZE", default_value = "256MiB", value_parser = touched)]
+    pub(crate) touch_memory: ByteSize,
     /// Connections at once; more get 53300
     #[arg(long, env = "QUIRE_MAX_CONNECTIONS", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+}
+
+impl ComputeMemory {
+    pub(crate) fn touched(&self) -> ByteSize {
+        self.touch_memory.min(ByteSize::b(self.memory_limit.as_u64() / 4))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,6 +221,14 @@ fn node_id(text: &str) -> Result<NodeId, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a node's number is 1 or more".into()),
         Ok(n) => Ok(NodeId(n)),
+    }
+}
+
+fn touched(text: &str) -> Result<ByteSize, String> {
+    match text.parse() {
+        Ok(size) if size <= ByteSize::gib(4) => Ok(size),
+        Ok(_) => Err("at most 4GiB".into()),
+        Err(error) => Err(error),
     }
 }
 

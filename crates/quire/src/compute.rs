@@ -12,11 +12,12 @@ use quire_sql::{Engine, EngineOptions};
 use tokio::net::TcpListener;
 
 use crate::cli::{Compute, ComputeMemory};
-use crate::{http, life};
+use crate::{allocator, http, life};
 
 /// Runs until a signal.
 pub(crate) fn run(args: Compute) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
+    allocator::touch(args.memory.touched());
     let runtime = life::runtime("compute")?;
     let result = runtime.block_on(serve(args));
     // A query in the middle of a computation does not hold the process up.

@@ -13,11 +13,12 @@ use quire_types::NodeId;
 use crate::cli::Dev;
 use crate::compute::{self, ComputeNode};
 use crate::storage::Supervised;
-use crate::{http, life, storage};
+use crate::{allocator, http, life, storage};
 
 /// Runs until a signal.
 pub(crate) fn run(args: Dev) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
+    allocator::touch(args.memory.touched());
     let storage_side = life::half_runtime("storage")?;
     let compute_side = life::runtime("compute")?;
     let result = compute_side.block_on(serve(args, storage_side.handle()));

@@ -11,7 +11,7 @@ use quire_kit::{Backoff, Shutdown, telemetry};
 use quire_storage::{CompactOptions, KeepOptions, PressureOptions, SealOptions, StorageError, StorageNode, StorageOptions};
 
 use crate::cli::{Seal, Storage, Upkeep};
-use crate::{http, life};
+use crate::{allocator, http, life};
 
 /// Between the end of a node whose log has failed and its next start.
 const RESTART_FIRST: Duration = Duration::from_millis(500);
@@ -20,6 +20,7 @@ const RESTART_MAX: Duration = Duration::from_secs(15);
 /// Runs until a signal.
 pub(crate) fn run(args: Storage) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
+    allocator::touch(args.touch_memory);
     life::runtime("storage")?.block_on(serve(args))
 }
 

@@ -28,6 +28,7 @@ const PREFETCH_PAYLOAD_ABOVE: f64 = 0.5;
 /// A page of so many bytes is requested with the columns of predicates, whether it will be wanted or not: it takes less time than to ask
 /// again.
 const SMALL_PAGE_BYTES: u32 = 128 << 10;
+const SMALL_FAR_PAGE_BYTES: u32 = 512 << 10;
 /// The row groups' bounds of a column are on average so much of its whole range: few row groups are without a value of any set, then.
 const SPREAD_ABOVE: f64 = 0.5;
 
@@ -47,21 +48,26 @@ pub(super) struct Ahead {
 
 impl Scan {
     /// Requests what will be read first, before anybody asks for rows: a join reads one side after the other, and would wait for storage with
-    /// each of them. Of pages that are in memory it only sees that they are. Call it when there is a stream.
+    /// each of them. Of pages that are in memory it only sees that they are.
     pub fn begin(self: &Arc<Self>) -> Result<(), ScanError> {
         if self.ahead.begun.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        if self.is_far(0) && self.will_read_all() && self.will_want_most()? {
+        let is_far = self.is_far(0) && self.will_want_most()?;
+        if is_far && self.will_read_all() {
             return self.look_ahead(0);
         }
-        let ahead = self.morsels_of(PREFETCH_ROW_GROUPS);
+        let (row_groups, bytes, small) = match is_far {
+            true => (PREFETCH_FAR_ROW_GROUPS, PREFETCH_FAR_BYTES, SMALL_FAR_PAGE_BYTES),
+            false => (PREFETCH_ROW_GROUPS, BEGIN_BYTES, SMALL_PAGE_BYTES),
+        };
+        let ahead = self.morsels_of(row_groups);
         if self.filter_columns.is_empty() {
-            return self.advance(&self.ahead.payload, 0, ahead, BEGIN_BYTES, &self.payload_columns);
+            return self.advance(&self.ahead.payload, 0, ahead, bytes, &self.payload_columns);
         }
-        self.advance(&self.ahead.filters, 0, ahead, BEGIN_BYTES, &self.filter_columns)?;
-        for morsel in self.morsels.iter().take(ahead) {
-            self.request(morsel, &self.payload_columns, SMALL_PAGE_BYTES)?;
+        self.advance(&self.ahead.filters, 0, ahead, bytes, &self.filter_columns)?;
+        for morsel in self.morsels.iter().take(self.ahead.filters.load(Ordering::Relaxed)) {
+            self.request(morsel, &self.payload_columns, small)?;
         }
         Ok(())
     }
@@ -177,7 +183,7 @@ impl Scan {
             let (segment, row_group) = (segment.clone(), *row_group);
             quire_kit::task::spawn("prefetch", async move {
                 let scan = &under_way.scan;
-                if scan.readers.load(Ordering::Relaxed) == 0 {
+                if scan.is_over() {
                     return;
                 }
                 // The read that follows finds the page in memory, or meets the same error and reports it.

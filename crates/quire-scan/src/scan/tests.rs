@@ -380,6 +380,8 @@ impl ColumnSource for Elsewhere {
 /// How a scan of [`Elsewhere`] begins.
 #[derive(Clone, Copy)]
 enum Reading {
+    /// There is no stream yet.
+    Unread,
     /// Its stream is gone again.
     Dropped,
     /// There is a stream, which nobody has asked for rows.
@@ -413,8 +415,11 @@ async fn asked_for(filters: Vec<Arc<dyn PhysicalExpr>>, limit: Option<usize>, fa
         ordered: None,
     };
     let scan = Scan::new(spec, filters, source.clone(), Arc::default()).unwrap();
-    let mut stream = (!matches!(reading, Reading::Dropped)).then(|| Box::pin(scan.partition()));
+    let mut stream = (!matches!(reading, Reading::Unread)).then(|| Box::pin(scan.partition()));
     scan.begin().unwrap();
+    if matches!(reading, Reading::Dropped) {
+        stream = None;
+    }
     if let (Some(stream), Reading::Asked) = (&mut stream, reading) {
         assert!(futures::poll!(stream.next()).is_pending());
     }
@@ -434,6 +439,7 @@ async fn what_is_read_first_is_requested_before_anybody_asks_for_rows() {
     let filter = || vec![compare(0, Operator::Lt, 20)];
     assert_eq!(asked_for(filter(), None, false, Reading::Begun).await, pages(0..2, 0..2));
     assert_eq!(asked_for(vec![], None, false, Reading::Begun).await, pages(0..4, 0..3));
+    assert_eq!(asked_for(filter(), None, false, Reading::Unread).await, pages(0..2, 0..2));
     assert_eq!(asked_for(filter(), None, false, Reading::Dropped).await, []);
     assert_eq!(asked_for(filter(), None, false, Reading::Asked).await, pages(0..2, 0..2));
 }
@@ -448,10 +454,11 @@ async fn of_what_is_far_more_is_requested_at_once() {
     let sought = || vec![compare(0, Operator::Eq, 25)];
     assert_eq!(asked_for(sought(), None, true, Reading::Begun).await, pages(2..3, 0..2));
     assert_eq!(asked_for(vec![], Some(5), true, Reading::Begun).await, pages(0..4, 0..3));
-    // What a join will say may leave most of it out, until rows are asked for.
+    // What a join will say may leave most of it out: until rows are asked for, large pages wait, and what comes brings on nothing.
     let joined =
         |column: usize| -> Vec<Arc<dyn PhysicalExpr>> { vec![Arc::new(DynamicFilterPhysicalExpr::new(vec![named(column)], lit(true)))] };
-    assert_eq!(asked_for(joined(0), None, true, Reading::Begun).await, pages(0..4, 0..2));
+    assert_eq!(asked_for(joined(0), None, true, Reading::Begun).await, pages(0..8, 0..2));
+    assert_eq!(asked_for(joined(0), None, false, Reading::Begun).await, pages(0..4, 0..2));
     assert_eq!(asked_for(joined(0), None, true, Reading::Asked).await, pages(0..8, 0..3));
     // It cannot where every row group has values of all sizes.
     assert_eq!(asked_for(joined(1), None, true, Reading::Begun).await, pages(0..8, 0..3));
