@@ -251,6 +251,34 @@ async fn small_commits_go_on_while_each_node_is_killed_in_turn() -> Result<()> {
     cluster.stop().await
 }
 
+/// Until it has what it may have acknowledged, its vote would be a danger; until it votes, nobody should stop another.
+#[tokio::test]
+async fn a_node_with_a_new_disk_is_ready_when_it_votes() -> Result<()> {
+    let mut cluster = Cluster::builder().compute_nodes(1).allow_log(WARN).start().await?;
+    let client = cluster.connect(0).await?;
+    client.batch_execute("CREATE TABLE steady (id bigint PRIMARY KEY); INSERT INTO steady VALUES (1)").await?;
+    let (leader, follower) = cluster.leader_and_follower().await?;
+    let third = 3 - leader - follower;
+    cluster.storage(follower).kill9()?;
+    cluster.storage(third).kill9()?;
+    std::fs::remove_dir_all(cluster.data_dir(third))?;
+    cluster.storage(third).start()?;
+    // From one of the others it cannot know which term is the latest.
+    for _ in 0..50 {
+        ensure!(!matches!(cluster.storage(third).readiness().await, Ok((200, _))), "ready with a new disk and no group");
+        tokio::time::sleep(POLL).await;
+    }
+    cluster.storage(follower).restart().await?;
+    cluster.storage(third).ready().await?;
+    let leader = cluster.leader_and_follower().await?.0;
+    cluster.storage(leader).kill9()?;
+    client.execute("INSERT INTO steady VALUES (2)", &[]).await?;
+    cluster.restart_all().await?;
+    cluster.healed().await?;
+    ensure!(number(&client, "SELECT count(*) FROM steady").await? == 2);
+    cluster.stop().await
+}
+
 /// Rows in segments and rows in the delta.
 async fn fill(cluster: &Cluster) -> Result<()> {
     load(cluster, 0, "0.01").await?;

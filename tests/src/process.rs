@@ -76,6 +76,11 @@ impl Process {
         }
     }
 
+    /// What `/readyz` answers now, once it does.
+    pub async fn readiness(&self) -> Result<(u16, String)> {
+        http::get(self.http, "/readyz").await
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn restart(&mut self) -> Result<()> {
         self.start()?;

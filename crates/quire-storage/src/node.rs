@@ -56,6 +56,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct StorageNode {
     address: SocketAddr,
     replica: Arc<Replica>,
+    is_member: Arc<dyn Fn() -> bool + Send + Sync>,
     sealer: Arc<Sealer>,
     server: task::JoinHandle<()>,
     /// Completes when the store is closed, and with it the lock on its directory is gone.
@@ -137,6 +138,7 @@ impl StorageNode {
             task::spawn("collect", run_collector(collector, shutdown.clone())),
             task::spawn("report", run_reporter(replica.clone(), retired, space, shutdown.clone())),
         ];
+        let is_member = Arc::new(gate.membership());
         task::spawn("set up the group", set_up(replica.clone(), gate, options.node_id, options.peers.clone(), shutdown.clone()));
         let stopping = shutdown.clone();
         let server = task::spawn("storage server", async move {
@@ -158,7 +160,7 @@ impl StorageNode {
                 tracing::warn!(%error, "raft did not stop cleanly");
             }
         });
-        Ok(StorageNode { address, replica, sealer, server, store_closed })
+        Ok(StorageNode { address, replica, is_member, sealer, server, store_closed })
     }
 
     /// The address it listens on.
@@ -166,13 +168,18 @@ impl StorageNode {
         self.address
     }
 
-    /// Tells whether the node can serve: the group has a leader, and this node has applied its log's beginning. What is returned does not
-    /// keep the node alive.
-    pub fn readiness(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let replica = Arc::downgrade(&self.replica);
+    /// Tells whether the node is all that the group needs it for, or why not: there is a leader, this node has applied its log's beginning,
+    /// and it votes, so that another may be stopped. What is returned does not keep the node alive.
+    pub fn readiness(&self) -> impl Fn() -> Result<(), &'static str> + Send + Sync + 'static {
+        let (replica, is_member) = (Arc::downgrade(&self.replica), self.is_member.clone());
         move || {
-            let Some(replica) = replica.upgrade() else { return false };
-            replica.published().log_name().is_some() && replica.raft().metrics().borrow_watched().current_leader.is_some()
+            let replica = replica.upgrade().ok_or("this node has stopped")?;
+            let has_leader = replica.raft().metrics().borrow_watched().current_leader.is_some();
+            match has_leader && replica.published().log_name().is_some() {
+                true if is_member() => Ok(()),
+                true => Err("this node has a new disk and has not caught up with the group yet"),
+                false => Err("the storage group has no leader yet"),
+            }
         }
     }
 

@@ -38,20 +38,23 @@ async fn serve(args: Storage) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a node can serve, or why not.
+type Readiness = Box<dyn Fn() -> Result<(), &'static str> + Send>;
+
 /// A node that is started again when its log has failed (a full disk, most likely), until shutdown.
 pub(crate) struct Supervised {
     pub(crate) address: SocketAddr,
     options: StorageOptions,
     shutdown: Shutdown,
     node: StorageNode,
-    ready: Arc<Mutex<Box<dyn Fn() -> bool + Send>>>,
+    ready: Arc<Mutex<Readiness>>,
 }
 
 impl Supervised {
     /// Starts the node. It listens when this returns.
     pub(crate) async fn start(options: StorageOptions, shutdown: Shutdown) -> Result<Supervised, StorageError> {
         let node = StorageNode::start(options.clone(), shutdown.clone()).await?;
-        let ready: Box<dyn Fn() -> bool + Send> = Box::new(node.readiness());
+        let ready: Readiness = Box::new(node.readiness());
         Ok(Supervised { address: node.local_addr(), options, shutdown, node, ready: Arc::new(Mutex::new(ready)) })
     }
 
@@ -59,8 +62,8 @@ impl Supervised {
     pub(crate) fn readiness(&self) -> http::Ready {
         let ready = self.ready.clone();
         http::ready(move || {
-            let is_ready = (ready.lock().unwrap_or_else(PoisonError::into_inner))();
-            std::future::ready(if is_ready { Ok(()) } else { Err("the storage group has no leader yet".to_string()) })
+            let readiness = (ready.lock().unwrap_or_else(PoisonError::into_inner))();
+            std::future::ready(readiness.map_err(str::to_string))
         })
     }
 

@@ -53,6 +53,12 @@ impl Gate {
         *self.standing.lock() == Standing::Member
     }
 
+    /// What only tells whether the node is a member, and does not keep the store open.
+    pub(crate) fn membership(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let standing = self.standing.clone();
+        move || *standing.lock() == Standing::Member
+    }
+
     /// May entries of this term be taken?
     pub(crate) fn admit_entries(&self, term: u64) -> Result<(), Status> {
         match *self.standing.lock() {
