@@ -27,6 +27,7 @@ mod null_keys;
 pub use null_keys::with_null_keys;
 
 mod barrier;
+mod cross_joins;
 mod decimals;
 mod magic_set;
 mod rule;
@@ -37,7 +38,7 @@ mod ordered_grouping;
 pub use ordered_grouping::LeafInOrder;
 
 mod shared_subplans;
-pub use shared_subplans::{SameLeaf, SharedSubplans, physical_rules};
+pub use shared_subplans::{SameLeaf, SharedSubplans, is_shared, physical_rules};
 
 #[cfg(test)]
 mod fixture;
@@ -65,6 +66,7 @@ pub fn optimizer_rules(
                 rules.extend(own.iter().cloned());
             }
             "extract_equijoin_predicate" => rules.push(Arc::new(null_keys::OrdinaryKeys(rule))),
+            "eliminate_cross_join" => rules.push(Arc::new(cross_joins::WithTwoInputs(rule))),
             _ => rules.push(rule),
         }
     }

@@ -50,6 +50,11 @@ pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Ar
     rules
 }
 
+/// Whether what is below is run for several places, by one of them.
+pub fn is_shared(plan: &dyn ExecutionPlan) -> bool {
+    plan.is::<SharedExec>()
+}
+
 /// The rule. It must run before dynamic filters are pushed down; see [`physical_rules`].
 pub struct SharedSubplans {
     same_leaf: SameLeaf,

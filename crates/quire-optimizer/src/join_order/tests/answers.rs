@@ -144,6 +144,27 @@ fn nulls_are_equal_only_where_they_are_not_distinct() {
     check(&Tables { rows, claimed }, sql);
 }
 
+/// A key of three tables: what flattens joins must not lose it.
+#[test]
+fn a_key_of_three_tables_is_not_lost() {
+    let rows = [
+        [Some(0), None, Some(1)],
+        [Some(1), None, Some(1)],
+        [Some(1), None, Some(1)],
+        [Some(1), None, Some(1)],
+        [None, Some(1), Some(1)],
+        [None, None, Some(1)],
+        [Some(0), None, None],
+        [Some(1), None, None],
+    ];
+    let rows = rows.into_iter().map(|row| vec![row]).collect();
+    let claimed = vec![(95475, 1), (49523, 1), (330302, 73), (469205, 2), (447, 1), (5964, 1), (23972, 474), (37935, 898)];
+    let sql = "select t0.a0, t0.c0, t1.a1, t1.c1, t2.a2, t2.c2, t3.a3, t3.c3, t4.a4, t4.c4, t5.a5, t5.c5, t6.a6, t6.c6, t7.a7, t7.c7 \
+               from t0, t1, t2, t3, t4, t5, t6, t7 where t0.c0 = t1.c1 and t0.c0 = t2.c2 and t1.a1 = t3.a3 and t3.c3 = t4.b4 \
+               and t1.c1 = t5.c5 and t0.a0 = t6.a6 and t4.c4 = t7.a7 and t7.a7 = t2.a2 and t7.a7 + t4.c4 = t0.c0";
+    check(&Tables { rows, claimed }, sql);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
