@@ -268,8 +268,11 @@ async fn a_node_with_a_new_disk_is_ready_when_it_votes() -> Result<()> {
         ensure!(!matches!(cluster.storage(third).readiness().await, Ok((200, _))), "ready with a new disk and no group");
         tokio::time::sleep(POLL).await;
     }
-    cluster.storage(follower).restart().await?;
+    cluster.storage(follower).start()?;
     cluster.storage(third).ready().await?;
+    tokio::time::sleep(POLL).await;
+    ensure!(cluster.storage(third).log()?.contains("votes again"), "ready before it votes");
+    cluster.storage(follower).ready().await?;
     let leader = cluster.leader_and_follower().await?.0;
     cluster.storage(leader).kill9()?;
     client.execute("INSERT INTO steady VALUES (2)", &[]).await?;

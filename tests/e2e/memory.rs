@@ -46,6 +46,19 @@ async fn a_hash_join_that_does_not_fit_is_run_again_with_joins_that_sort() -> Re
     quire.stop().await
 }
 
+/// A nested loop keeps one side; when that does not fit it asks for it again in parts, of which scans would give what is left.
+#[tokio::test]
+async fn a_nested_loop_that_does_not_fit_fails() -> Result<()> {
+    let mut quire = start("16MiB").await?;
+    let client = filled(&quire, 1_000_000).await?;
+    let join = "SELECT count(*) FROM pairs a JOIN pairs b ON a.id + a.n + a.m < b.id - b.n * 1000000 - b.m";
+    let error = client.query_one(join, &[]).await.err().context("16 MiB are enough")?;
+    ensure!(error.code().is_some_and(|code| code.code() == "53200"), "{error}");
+    let count: i64 = client.query_one("SELECT count(*) FROM pairs", &[]).await?.get(0);
+    ensure!(count == 1_000_000, "{count} rows");
+    quire.stop().await
+}
+
 /// One side of the hash join is larger than all memory, and so is what two sorts hold.
 #[tokio::test]
 async fn a_query_that_does_not_fit_at_all_fails_and_the_session_goes_on() -> Result<()> {

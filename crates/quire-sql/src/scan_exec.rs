@@ -1,5 +1,6 @@
 //! The scan as a DataFusion leaf: statistics, filter push-down, partitions.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream};
 use futures::{Stream, TryStreamExt, stream};
 use parking_lot::Mutex;
+use quire_optimizer::is_shared;
 use quire_scan::{ColumnSource, KeyRanges, OwnRows, Predicate, Scan, ScanCounters, ScanError, ScanSpec, indexes_for};
 use quire_types::TableView;
 
@@ -49,6 +51,8 @@ pub(crate) struct ScanExec {
     elapsed: Time,
     /// The scan that this execution's partitions share; made by the first.
     running: Mutex<Option<Arc<Scan>>>,
+    /// Those that have been executed.
+    executed: Mutex<HashSet<usize>>,
 }
 
 impl ScanExec {
@@ -83,6 +87,7 @@ impl ScanExec {
             counters: Arc::default(),
             elapsed: Time::new(),
             running: Mutex::default(),
+            executed: Mutex::default(),
         })
     }
 
@@ -147,6 +152,7 @@ impl ScanExec {
             counters: Arc::default(),
             elapsed: Time::new(),
             running: Mutex::default(),
+            executed: Mutex::default(),
         }
     }
 
@@ -192,7 +198,7 @@ impl ScanExec {
 pub(crate) fn begin_scans(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     match plan.downcast_ref::<ScalarSubqueryExec>() {
         Some(waiting) => {
-            waiting.subqueries().iter().try_for_each(|subquery| begin_scans(&subquery.plan))?;
+            waiting.subqueries().iter().try_for_each(|subquery| begin_all(&subquery.plan))?;
             begin_all(waiting.input())
         }
         None => plan.children().into_iter().try_for_each(begin_scans),
@@ -202,8 +208,8 @@ pub(crate) fn begin_scans(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
 fn begin_all(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     match plan.downcast_ref::<ScanExec>() {
         Some(scan) if !scan.awaits_value() => scan.scan()?.begin().map_err(external),
-        // Its iterations run copies of the plan.
-        _ if plan.is::<RecursiveQueryExec>() => Ok(()),
+        // Its iterations run copies of the plan; of what is shared, one place's copy runs.
+        _ if plan.is::<RecursiveQueryExec>() || is_shared(plan.as_ref()) => Ok(()),
         _ => plan.children().into_iter().try_for_each(begin_all),
     }
 }
@@ -346,7 +352,13 @@ impl ExecutionPlan for ScanExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        // What has been given is not given again. A nested loop join asks for its left side once more when that does not fit in memory, and
+        // what is between need not bear it any better.
+        if !self.executed.lock().insert(partition) {
+            let table = &self.spec.table.name;
+            return Err(DataFusionError::ResourcesExhausted(format!("a join keeps rows of \"{table}\" in memory that do not fit")));
+        }
         let scan = self.scan()?;
         let mut rows = Box::pin(scan.partition().map_err(external));
         scan.begin().map_err(external)?;

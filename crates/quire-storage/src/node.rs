@@ -261,7 +261,8 @@ fn raft_config(cluster: &str) -> Result<Arc<Config>, String> {
 /// Makes this node a member of the group. The node with the lowest number forms a new one; whoever leads names a log that has no name.
 async fn set_up(replica: Arc<Replica>, gate: Gate, node: NodeId, peers: BTreeMap<NodeId, String>, shutdown: Shutdown) {
     if let Err(error) = gate::join(&gate, replica.raft(), node, &peers, &shutdown).await {
-        tracing::error!(%error, page = "docs/operating/disk-full.md", "this node cannot note that it is a member, and does not vote");
+        tracing::error!(%error, page = "docs/operating/disk-full.md", "this node stops: it cannot note that it is a member");
+        shutdown.trigger();
         return;
     }
     replica.raft().runtime_config().elect(gate.is_member());

@@ -39,8 +39,16 @@ pub(crate) fn touch(memory: ByteSize) {
     if blocks == 0 {
         return;
     }
-    let touched = move || drop((0..blocks).map(|_| black_box(vec![1u8; BLOCK_BYTES])).collect::<Vec<_>>());
+    let touched = move || drop((0..blocks).map_while(|_| block()).collect::<Vec<_>>());
     if let Err(error) = thread::Builder::new().name("touch memory".into()).spawn(touched) {
         tracing::warn!(%error, "memory is not touched: first queries will wait for it");
     }
+}
+
+/// Touched memory, unless there is no more.
+fn block() -> Option<Vec<u8>> {
+    let mut block = vec![];
+    block.try_reserve_exact(BLOCK_BYTES).ok()?;
+    block.resize(BLOCK_BYTES, 1u8);
+    Some(black_box(block))
 }

@@ -66,7 +66,10 @@ impl Scan {
             return self.advance(&self.ahead.payload, 0, ahead, bytes, &self.payload_columns);
         }
         self.advance(&self.ahead.filters, 0, ahead, bytes, &self.filter_columns)?;
-        for morsel in self.morsels.iter().take(self.ahead.filters.load(Ordering::Relaxed)) {
+        for morsel in self.morsels.iter().take(ahead) {
+            if self.ahead.in_flight.load(Ordering::Relaxed) >= PREFETCH_FAR_BYTES {
+                break;
+            }
             self.request(morsel, &self.payload_columns, small)?;
         }
         Ok(())
