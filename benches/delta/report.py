@@ -12,18 +12,18 @@ BOUND = 1.25
 
 
 def whole(phase: Record) -> bool:
-    return phase["held"] and all(one["median_ms"] is not None and one["answer"] != "wrong" for one in phase["queries"])
+    both = [*phase["clean"], *phase["queries"]]
+    return phase["held"] and all(one["median_ms"] is not None and one["answer"] != "wrong" for one in both)
 
 
 def complete(record: Record) -> Record:
-    """Ratios of each phase to the first, and bars of the last one; none when rows did not stay where they were put."""
-    clean, *others = record["phases"]
+    """Ratios of the changed tables to the untouched, and bars of the last phase; none when rows did not stay where they were put."""
     for phase in record["phases"]:
-        phase["sum_ms"] = sum(medians(phase).values())
-    for phase in others:
+        clean = {"queries": phase["clean"]}
+        phase["clean_sum_ms"], phase["sum_ms"] = sum(medians(clean).values()), sum(medians(phase).values())
         phase["ratio"] = ratios(phase, clean)
-    last = others[-1]
-    fine = whole(clean) and whole(last)
+    last = record["phases"][-1]
+    fine = whole(last)
     each = last["ratio"]["queries"]
     found = [
         Bar("sum of the 22, unsealed and updated rows / none", BOUND, last["ratio"]["sum"] if fine else None),
@@ -33,16 +33,22 @@ def complete(record: Record) -> Record:
     return record
 
 
+def cell(one: Record) -> str:
+    return ms(one["median_ms"]) + (f" ({one['answer']})" if one["answer"] in ("wrong", "failed") else "")
+
+
 def query_rows(record: Record) -> list[list[str]]:
     phases = record["phases"]
     rows = []
     for index, one in enumerate(phases[0]["queries"]):
-        figures = [phase["queries"][index] for phase in phases]
-        cells = [ms(f["median_ms"]) + (f" ({f['answer']})" if f["answer"] in ("wrong", "failed") else "") for f in figures]
-        rows.append([f"Q{one['query']}", *cells, *(number(p["ratio"]["queries"].get(one["query"]), 2) for p in phases[1:])])
-    others = [phase["ratio"] for phase in phases[1:]]
-    rows.append(["Sum", *(ms(phase["sum_ms"]) for phase in phases), *(number(ratio["sum"], 2) for ratio in others)])
-    rows.append(["Geometric mean", *("–" for _ in phases), *(number(ratio["geomean"], 2) for ratio in others)])
+        row = [f"Q{one['query']}"]
+        for phase in phases:
+            clean, changed = phase["clean"][index], phase["queries"][index]
+            row += [cell(clean), cell(changed), number(phase["ratio"]["queries"].get(one["query"]), 2)]
+        rows.append(row)
+    sums = [[ms(phase["clean_sum_ms"]), ms(phase["sum_ms"]), number(phase["ratio"]["sum"], 2)] for phase in phases]
+    rows.append(["Sum", *(one for of_phase in sums for one in of_phase)])
+    rows.append(["Geometric mean", *(one for phase in phases for one in ("–", "–", number(phase["ratio"]["geomean"], 2)))])
     return rows
 
 
@@ -72,13 +78,13 @@ def change_rows(record: Record) -> list[list[str]]:
 def conditions(record: Record) -> list[str]:
     lines = [f"{when(record)} UTC; scale {record['scale']:g}, {record['threads']} threads; {record['version']}"]
     lines.append(f"Machine: {machine_line(record)}")
-    lines.append(f"Times: medians of {record['repeats']} runs after a first one, warm, ms")
+    lines.append(f"Times: medians of {record['repeats']} runs after a first one, warm, ms; both schemas' tables in turn")
     lines.append(f"Storage nodes, while queries run: `{' '.join(record['storage_flags'])}`")
     return lines
 
 
 def problems(record: Record) -> list[str]:
-    found = [f"{p['title']}, Q{q['query']}: {q['problem']}" for p in record["phases"] for q in p["queries"] if q.get("problem")]
+    found = [f"{p['title']}, Q{q['query']}: {q['problem']}" for p in record["phases"] for q in [*p["clean"], *p["queries"]] if q.get("problem")]
     moved = [p["title"] for p in record["phases"] if not p["held"]]
     return found + [
         f"{title}: not so many rows in the delta, or deleted and still stored, as were put there (sealed or compacted?)" for title in moved
@@ -86,7 +92,7 @@ def problems(record: Record) -> list[str]:
 
 
 def report(record: Record) -> str:
-    head = ["Query", *(phase["title"] for phase in record["phases"]), *(f"{p['title']} / clean" for p in record["phases"][1:])]
+    head = ["Query", *(one for phase in record["phases"] for one in ("clean", phase["title"], "ratio"))]
     text = f"# TPC-H at scale {record['scale']:g}, with unsealed and updated rows\n\n{listed(conditions(record))}\n"
     text += f"{NOT_TPC} [How to read it](README.md#unsealed-and-updated-rows).\n\n## Bars\n\n{bars(record)}"
     text += f"\n## Queries\n\n{table(head, query_rows(record))}"

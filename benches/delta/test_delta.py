@@ -39,15 +39,14 @@ class Changes(unittest.TestCase):
 
 
 def record(clean: list[float], changed: list[float], held: bool = True) -> dict[str, Any]:
-    def phase(title: str, values: list[float], held: bool) -> dict[str, Any]:
-        queries = [{"query": n, "median_ms": value, "answer": "right"} for n, value in enumerate(values, 1)]
-        state = {"delta_rows": 1.0, "deleted_rows": 2.0, "segments": 3.0}
-        return {"title": title, "before": state, "held": held, "queries": queries}
+    def queries(values: list[float]) -> list[dict[str, Any]]:
+        return [{"query": n, "median_ms": value, "answer": "right"} for n, value in enumerate(values, 1)]
 
+    state = {"delta_rows": 1.0, "deleted_rows": 2.0, "segments": 3.0}
     machine = {"cpu": "x", "cpus": 2, "processors": 2, "memory_bytes": 1 << 34, "system": "linux"}
     head = {"scale": 1.0, "threads": 2, "at_unix_seconds": 0, "machine": machine, "version": "1", "repeats": 5}
     change = {"table": "part", "rows": 100, "changed": 10, "transactions": 1, "retries": 0}
-    phases = [phase("clean", clean, True), phase("updated", changed, held)]
+    phases = [{"title": "updated", "before": state, "held": held, "clean": queries(clean), "queries": queries(changed)}]
     return head | {"storage_flags": ["--x"], "updated": [change], "unsealed": [change], "phases": phases}
 
 

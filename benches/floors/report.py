@@ -1,5 +1,6 @@
 """The floors that follow from the figures, and the report as Markdown."""
 
+import statistics
 from typing import Any
 
 from tpch.markdown import NOT_TPC, listed, machine_line, ms, number, table, when
@@ -51,6 +52,15 @@ def kind_rows(record: Record) -> list[list[str]]:
     return [*rows, ["Sum", *(ms(sums[kind]) for kind in KINDS)]]
 
 
+def planning_rows(record: Record) -> list[list[str]]:
+    """Each query's, and the mean."""
+    kinds = ("planning_new_ms", "planning_kept_ms")
+    rows = [[f"Q{one['query']}", *(number(one[kind], 2) for kind in kinds)] for one in record["queries"]]
+    known = [one for one in record["queries"] if one[kinds[0]] is not None]
+    means = [statistics.fmean(one[kind] for one in known) if known else None for kind in kinds]
+    return [*rows, ["Mean", *(number(mean, 2) for mean in means)]]
+
+
 def conditions(record: Record) -> list[str]:
     memory = record["memory"]
     lines = [f"{when(record)} UTC; scale {record['scale']:g}, {record['threads']} threads; {record['version']}"]
@@ -58,6 +68,7 @@ def conditions(record: Record) -> list[str]:
     rate, size = memory["bytes_per_second"] / 1e9, memory["buffer_bytes"] / (1 << 20)
     lines.append(f"Memory: {rate:.1f} GB/s, {record['threads']} threads summing up {size:,.0f} MiB, best of {memory['passes']}")
     lines.append(f"Time: median of {record['repeats']} runs after a first one, warm, to the client's last row")
+    lines.append("Planning: median of as many, by EXPLAIN (SUMMARY): plan_cache_mode = force_custom_plan (new), and auto (kept)")
     lines.append("By kind: milliseconds of all threads together, of the EXPLAIN ANALYZE whose execution time is the median")
     return lines
 
@@ -76,6 +87,7 @@ def report(record: Record) -> str:
     text = f"# TPC-H at scale {record['scale']:g}: where the time goes, and its floor\n\n{listed(conditions(record))}\n"
     text += f"{NOT_TPC} [How to read it](README.md#floors).\n\n## The ten costliest\n\n{table(head, costly_rows(record), left=2)}"
     text += f"\n## All queries by kind of operator, ms of all threads\n\n{table(['Query', *KINDS], kind_rows(record))}"
+    text += f"\n## Planning, ms\n\n{table(['Query', 'new', 'kept'], planning_rows(record))}"
     if found := problems(record):
         text += f"\n## Problems\n\n{listed(found)}"
     return text

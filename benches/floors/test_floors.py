@@ -45,6 +45,7 @@ def record() -> dict[str, Any]:
         kinds = dict.fromkeys(KINDS, 0.0) | {"scan": 10.0, "aggregate": 30.0}
         head = {"query": number, "median_ms": median, "answer": "right" if median else "failed", "kinds_ms": kinds}
         head |= {} if median else {"problem": "too slow"}
+        head |= {"planning_new_ms": 3.0 * number if median else None, "planning_kept_ms": 1.0 if median else None}
         return head | {"planning_ms": 2.0, "touched_bytes": touched, "pages_moved": 0.0}
 
     machine = {"cpu": "x", "cpus": 2, "processors": 2, "memory_bytes": 1 << 34, "system": "linux"}
@@ -61,6 +62,8 @@ class Report(unittest.TestCase):
         self.assertEqual([one["floor_ms"] for one in done["queries"]], [10.0, 5.0, None])
         text = report.report(done)
         self.assertIn("| Q1 | aggregate 30.0 (75 %), scan 10.0 (25 %) | 50.0 | 2.0 | 200.0 | 10.00 | 5.0 |", text)
+        self.assertIn("| Q2 | 6.00 | 1.00 |", text)
+        self.assertIn("| Mean | 4.50 | 1.00 |", text)
         self.assertIn("too slow", text)
         self.assertIn("(failed)", text)
 

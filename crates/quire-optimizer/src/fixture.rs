@@ -27,6 +27,7 @@ impl TableStatistics for Known {
 /// A session with our rules behind DataFusion's.
 pub(crate) fn context(tables: Arc<dyn TableStatistics>, join_reordering: bool) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
+    config.options_mut().optimizer.max_passes = 1;
     config.options_mut().extensions.insert(OptimizerOptions { join_reordering, ..OptimizerOptions::default() });
     let rules = optimizer_rules(Optimizer::new().rules, tables);
     let state = SessionStateBuilder::new().with_config(config).with_default_features().with_optimizer_rules(rules).build();

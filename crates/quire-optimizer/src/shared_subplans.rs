@@ -38,9 +38,16 @@ pub type SameLeaf = Arc<dyn Fn(&dyn ExecutionPlan, &dyn ExecutionPlan) -> bool +
 /// DataFusion's physical rules with ours in their places among them.
 pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
+    // Joins take up the projections above them before the requirements are enforced, which makes operators anew: so there are fewer. What
+    // enforcing puts between is moved by the second one.
+    let is = |name: &'static str| move |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name() == name;
+    let from = rules.iter().position(is("ProjectionPushdown")).expect("DataFusion has this rule, twice");
+    let rule = rules.remove(from);
+    let to = rules.iter().position(is("EnsureRequirements")).expect("DataFusion has this rule, before projections are pushed down");
+    rules.insert(to, rule);
     // Plans have their shape by then, and dynamic filters are not yet in the scans: later, two parts alike would differ by what the
     // joins above them filter, and sharing one would lose rows.
-    let place = rules.iter().position(|rule| rule.name() == "EnsureCooperative").expect("DataFusion has this rule, before dynamic filters");
+    let place = rules.iter().position(is("EnsureCooperative")).expect("DataFusion has this rule, before dynamic filters");
     rules.insert(place, Arc::new(RaiseBarriers));
     rules.insert(place, Arc::new(SharedSubplans::new(same_leaf)));
     // Last: other rules know operators, not what stands for them.

@@ -30,7 +30,8 @@ impl TableStatistics for Claims {
 
 /// A session with our rules, and these of ours on.
 fn session(claims: Claims, options: OptimizerOptions) -> SessionContext {
-    let config = SessionConfig::new().with_target_partitions(2).with_option_extension(options);
+    let mut config = SessionConfig::new().with_target_partitions(2).with_option_extension(options);
+    config.options_mut().optimizer.max_passes = 1;
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()

@@ -241,7 +241,7 @@ impl<'a> Beside<'a> {
     fn of(first: RowId, rows: &'a RecordBatch, column: usize) -> Option<Beside<'a>> {
         let column = rows.column(column);
         let keys = Keys::of(column).filter(|_| column.null_count() == 0)?;
-        let mut keys: Vec<(i64, u32)> = keys.to_vec().into_iter().zip(0..).collect();
+        let mut keys: Vec<(i64, u32)> = keys.widened().iter().copied().zip(0..).collect();
         keys.sort_unstable();
         Some(Beside { rows, first, keys })
     }

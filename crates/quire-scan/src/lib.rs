@@ -49,5 +49,7 @@ mod morsel;
 mod key_ranges;
 pub use key_ranges::KeyRanges;
 
+mod like;
+
 mod scan;
 pub use scan::{Scan, undeleted_rows};

@@ -1,5 +1,6 @@
 //! The units of work that partitions share out.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -116,11 +117,12 @@ impl<'a> Keys<'a> {
         Keys::of(column).ok_or_else(wrong)
     }
 
-    pub(crate) fn to_vec(&self) -> Vec<i64> {
+    /// As numbers of one width.
+    pub(crate) fn widened(&self) -> Cow<'a, [i64]> {
         match self {
             Keys::Small(keys) => keys.iter().map(|key| i64::from(*key)).collect(),
             Keys::Medium(keys) => keys.iter().map(|key| i64::from(*key)).collect(),
-            Keys::Large(keys) => keys.to_vec(),
+            Keys::Large(keys) => Cow::Borrowed(keys),
         }
     }
 

@@ -355,7 +355,7 @@ impl Reader {
             match &mut self.strays {
                 None => self.ready.push_back(batch),
                 Some(strays) => {
-                    let batch = strays.merged_with(batch)?;
+                    let batch = strays.merged_with(&batch, None)?;
                     self.make_ready(&batch);
                 }
             }
@@ -519,10 +519,22 @@ impl Reader {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.scan.output.clone(), columns, &options)?;
         let mask = mask.filter(|_| early.is_none());
-        match (&mut self.strays, mask) {
-            (Some(strays), mask) if self.at_strays => strays.push(batch, mask.as_ref())?,
-            (_, None) => self.coalescer.push_batch(batch)?,
-            (_, Some(mask)) => self.coalescer.push_batch_with_filter(batch, &mask)?,
+        if let Some(strays) = self.strays.as_mut().filter(|_| self.at_strays) {
+            return strays.push(batch, mask.as_ref());
+        }
+        let is_merged = self.strays.as_ref().is_some_and(|strays| strays.len() > 0) && early.is_none();
+        match mask {
+            // Of many rows each is copied once: what has come before is given first.
+            mask if is_merged => {
+                self.coalescer.finish_buffered_batch()?;
+                self.collect()?;
+                if let Some(strays) = &mut self.strays {
+                    let batch = strays.merged_with(&batch, mask.as_ref())?;
+                    self.make_ready(&batch);
+                }
+            }
+            None => self.coalescer.push_batch(batch)?,
+            Some(mask) => self.coalescer.push_batch_with_filter(batch, &mask)?,
         }
         Ok(())
     }

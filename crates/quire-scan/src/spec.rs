@@ -13,6 +13,7 @@ use datafusion_physical_expr_common::physical_expr::snapshot_generation;
 use quire_types::{Datum, RowId, SegmentMeta, TableDef, TableView};
 use roaring::RoaringTreemap;
 
+use crate::like::with_patterns;
 use crate::{BuildKeys, KeyRanges};
 
 /// Rows that the session's own transaction has written and not committed.
@@ -91,6 +92,7 @@ impl Predicate {
         let schema = Arc::new(table.project(&columns)?);
         let expr = reassign_expr_columns(expr, &schema)?;
         let dynamic = is_dynamic(&expr);
+        let expr = if dynamic { expr } else { with_patterns(expr)? };
         let width = schema.fields().iter().map(|f| f.data_type().primitive_width().map_or(64, |w| w as u32)).sum::<u32>();
         Ok(Predicate { cost: width + if dynamic { 16 } else { 0 }, expr, columns, schema, dynamic, keys: None })
     }

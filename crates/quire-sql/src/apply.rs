@@ -32,6 +32,7 @@ use parking_lot::RwLock;
 
 use crate::SqlError;
 use crate::functions::sql_error;
+use crate::query::task_context;
 
 /// The column that has the rows of LATERAL while they are a list.
 const LATERAL: &str = "quire:lateral";
@@ -396,9 +397,9 @@ impl Apply {
         if matches!(self.kind, Kind::Exists { .. }) {
             plan = LogicalPlanBuilder::from(plan).limit(0, Some(1))?.build()?;
         }
-        let plan = session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?;
+        let plan = session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?;
         let (physical, _) = physical_plan(session, &plan, &self.state).await?;
-        let batches = collect(physical, session.task_ctx()).await?;
+        let batches = collect(physical, task_context(session)).await?;
         let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
         match self.kind {
             Kind::Exists { negated } => Ok(ScalarValue::Boolean(Some((rows > 0) != negated))),

@@ -139,8 +139,8 @@ fn config(options: &EngineOptions) -> SessionConfig {
     inner.sql_parser.parse_float_as_decimal = true;
     // A filter pushed from a join to a scan is evaluated there, on every row.
     inner.execution.parquet.pushdown_filters = true;
-    // The second pass works on what the rules of the first have made of a plan; a third finds nothing to do and costs as much.
-    inner.optimizer.max_passes = 2;
+    // The rules are those of two passes: see `quire_optimizer::optimizer_rules`.
+    inner.optimizer.max_passes = 1;
     // See `Planner`.
     inner.optimizer.join_reordering = false;
     inner.extensions.insert(OptimizerOptions::default());

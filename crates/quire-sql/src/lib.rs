@@ -38,6 +38,7 @@ mod cursor;
 mod explain;
 mod function_syntax;
 mod join_keys;
+mod named_columns;
 mod names;
 mod only_row;
 mod operator_syntax;

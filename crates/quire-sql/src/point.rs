@@ -20,6 +20,7 @@ use quire_scan::{OwnRows, ScanSpec, row_id_field};
 use quire_types::{ColumnDef, RowId, SqlType};
 
 use crate::keys::UniqueKey;
+use crate::query::task_context;
 use crate::reads::ReadsOf;
 use crate::scan_exec::{Expected, ScanExec};
 use crate::table::{QuireTable, tabulated};
@@ -106,7 +107,7 @@ impl QuireTable {
         let table = self.source.statistics.of(&spec.table, &spec.schema, &spec.view, &spec.own, || None);
         let expected = Expected { table: Arc::new(table), selectivity: 1.0 };
         let scan = ScanExec::try_new(spec, filters, self.source.clone(), 1, expected)?;
-        let found: Vec<RecordBatch> = scan.execute(0, state.task_ctx())?.try_collect().await?;
+        let found: Vec<RecordBatch> = scan.execute(0, task_context(state))?.try_collect().await?;
         let asserts = |keys: &RecordBatch| key.asserts(keys).map_err(|e| DataFusionError::External(Box::new(e)));
         let (mut rows, mut present) = (vec![], vec![]);
         for batch in &found {

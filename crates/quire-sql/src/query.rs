@@ -1,5 +1,6 @@
 //! Running a query: plan, execute, convert to the types that go over the wire.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::Session as PlannerSession;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SessionState, TaskContext};
@@ -23,7 +25,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use quire_kit::clock;
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
+use crate::apply::State;
 use crate::errors::datafusion_error;
+use crate::named_columns::NamedColumns;
 use crate::names::{name_columns, shown};
 use crate::scan_exec::begin_scans;
 use crate::{OutputColumn, SqlError, WireType, bind};
@@ -57,37 +61,38 @@ impl Query {
 /// In a box: a statement that may plan, and mostly need not, is not to carry the room that it takes.
 pub(crate) fn plan(context: &SessionContext, mut statement: Statement) -> BoxFuture<'_, Result<Query, SqlError>> {
     Box::pin(async move {
+        let mut state = context.state();
         let names = name_columns(&mut statement);
-        prepared(context, bind::prepare_expressions(statement)?, &names).await
+        prepared(&mut state, &context.state_weak_ref(), bind::prepare_expressions(statement)?, &names).await
     })
 }
 
 /// Plans what an INSERT writes: a list of VALUES has the types of the table's columns.
 pub(crate) fn plan_source(context: &SessionContext, mut statement: Statement) -> BoxFuture<'_, Result<Query, SqlError>> {
     Box::pin(async move {
+        let mut state = context.state();
         let names = name_columns(&mut statement);
-        prepared(context, bind::prepare_source(statement)?, &names).await
+        prepared(&mut state, &context.state_weak_ref(), bind::prepare_source(statement)?, &names).await
     })
 }
 
-async fn prepared(context: &SessionContext, statement: Statement, names: &[Option<String>]) -> Result<Query, SqlError> {
-    let plan = logical_plan(context, statement).await?;
-    let plan = analyzed(context, plan)?;
+async fn prepared(state: &mut SessionState, session: &State, statement: Statement, names: &[Option<String>]) -> Result<Query, SqlError> {
+    let plan = logical_plan(state, session, statement).await?;
+    let plan = analyzed(state, plan)?;
     let columns = output_columns(plan.schema().as_arrow(), names);
     Ok(Query { plan, is_optimized: false, columns: Arc::new(columns) })
 }
 
 /// The plan with its types resolved. Only then do set operations, VALUES and CASE have the types that they will run with.
-fn analyzed(context: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
-    let state = context.state();
-    state.analyzer().execute_and_check(plan, &state.config_options().clone(), |_, _| {}).map_err(datafusion_error)
+fn analyzed(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
+    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(datafusion_error)
 }
 
 /// Plans a statement with prepared expressions, and refuses what would bypass the session (DDL and DML that the planner would run itself).
-pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
-    let state = context.state();
-    let plan = Box::pin(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement)))).await.map_err(datafusion_error)?;
-    let plan = crate::apply::apply(plan, &context.state_weak_ref())
+/// `state` is a copy of the session's, for this statement.
+pub(crate) async fn logical_plan(state: &mut SessionState, session: &State, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    let plan = with_named_columns(state, statement).await.map_err(datafusion_error)?;
+    let plan = crate::apply::apply(plan, session)
         .and_then(crate::truth_values::apply)
         .and_then(crate::only_row::apply)
         .map_err(datafusion_error)?;
@@ -99,12 +104,27 @@ pub(crate) async fn logical_plan(context: &SessionContext, statement: Statement)
     }
 }
 
+/// What the planner makes of a statement; see [`NamedColumns`].
+async fn with_named_columns(state: &mut SessionState, statement: Statement) -> Result<LogicalPlan, DataFusionError> {
+    let planned = |statement| PlannerStatement::Statement(Box::new(statement));
+    let Some(named) = NamedColumns::of(&statement) else { return Box::pin(state.statement_to_plan(planned(statement))).await };
+    let named = Arc::new(named);
+    state.register_relation_planner(named.clone())?;
+    match Box::pin(state.statement_to_plan(planned(statement.clone()))).await {
+        Err(_) => {
+            named.turn_off();
+            Box::pin(state.statement_to_plan(planned(statement))).await
+        }
+        plan => plan,
+    }
+}
+
 /// Optimizes and starts a plan.
 pub(crate) async fn start(
     context: &SessionContext,
     query: &Query,
 ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream), SqlError> {
-    let (physical, _) = physical_plan(context, &query.plan).await?;
+    let (physical, _) = physical_plan(&context.state(), &context.state_weak_ref(), &query.plan).await?;
     let stream = run(context, query, physical.clone())?;
     Ok((physical, stream))
 }
@@ -124,21 +144,36 @@ impl Planned {
 }
 
 /// Plans a query as the client wrote it, up to how it will run.
-pub(crate) async fn plan_and_optimize(context: &SessionContext, statement: Statement) -> Result<Planned, SqlError> {
-    let query = plan(context, statement).await?;
-    let (physical, optimized) = physical_plan(context, &query.plan).await?;
+pub(crate) async fn plan_and_optimize(context: &SessionContext, mut statement: Statement) -> Result<Planned, SqlError> {
+    // A copy of the state has all functions in it: one for all that is made of the statement.
+    let (mut state, session) = (context.state(), context.state_weak_ref());
+    let names = name_columns(&mut statement);
+    let query = Box::pin(prepared(&mut state, &session, bind::prepare_expressions(statement)?, &names)).await?;
+    let (physical, optimized) = physical_plan(&state, &session, &query.plan).await?;
     Ok(Planned { query, physical, optimized })
 }
 
 /// Optimizes a plan: how it will run, and the optimized plan of which that was made, if it was.
-async fn physical_plan(context: &SessionContext, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Option<LogicalPlan>), SqlError> {
-    Box::pin(crate::apply::physical_plan(&context.state(), plan, &context.state_weak_ref())).await.map_err(datafusion_error)
+async fn physical_plan(
+    state: &SessionState,
+    session: &State,
+    plan: &LogicalPlan,
+) -> Result<(Arc<dyn ExecutionPlan>, Option<LogicalPlan>), SqlError> {
+    Box::pin(crate::apply::physical_plan(state, plan, session)).await.map_err(datafusion_error)
 }
 
 /// How an optimized plan will run.
 pub(crate) async fn physical_plan_of_optimized(context: &SessionContext, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
     let state = context.state();
     Box::pin(crate::apply::of_optimized(&state, plan)).await.map_err(datafusion_error)
+}
+
+/// What operators run with: settings and the node's memory. Functions are in the plan by then.
+pub(crate) fn task_context(state: &dyn PlannerSession) -> Arc<TaskContext> {
+    let (config, runtime) = (state.config().clone(), state.runtime_env().clone());
+    let functions = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+    let context = TaskContext::new(None, state.session_id().to_owned(), config, functions.0, functions.1, functions.2, functions.3, runtime);
+    Arc::new(context)
 }
 
 /// Starts what was made of a plan.
@@ -148,9 +183,10 @@ pub(crate) fn run(
     physical: Arc<dyn ExecutionPlan>,
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let merges = has_hash_join(physical.as_ref());
-    let stream = execute_stream(physical.clone(), context.task_ctx()).map_err(datafusion_error)?;
+    let running = task_context(&*context.state_ref().read());
+    let stream = execute_stream(physical.clone(), running).map_err(datafusion_error)?;
     begin_scans(&physical).map_err(datafusion_error)?;
-    Ok(if merges { or_merged(context.state(), context.state_weak_ref(), query.plan.clone(), query.is_optimized, stream) } else { stream })
+    Ok(if merges { or_merged(context.clone(), query.plan.clone(), query.is_optimized, stream) } else { stream })
 }
 
 fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
@@ -174,8 +210,7 @@ async fn released(pool: &dyn MemoryPool) {
 /// What `stream` gives. A hash join keeps one side in memory: when that has no room for it, and nothing was given yet, the query begins
 /// again with joins that sort, which spill.
 fn or_merged(
-    state: SessionState,
-    session: crate::apply::State,
+    context: SessionContext,
     plan: LogicalPlan,
     is_optimized: bool,
     stream: SendableRecordBatchStream,
@@ -186,19 +221,19 @@ fn or_merged(
         match stream.next().await {
             Some(Err(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
                 drop(stream);
+                let mut state = context.state();
                 released(state.runtime_env().memory_pool.as_ref()).await;
                 tracing::info!(%error, "a hash join does not fit in memory: the query runs again with joins that sort");
                 metrics::counter!("quire_sql_merged_joins_total").increment(1);
-                let mut state = state;
                 let options = state.config_mut().options_mut();
                 options.optimizer.prefer_hash_join = false;
                 // In a single partition the planner knows no other joins.
                 options.execution.target_partitions = options.execution.target_partitions.max(2);
                 let physical = match is_optimized {
                     true => crate::apply::of_optimized(&state, &plan).await?,
-                    false => crate::apply::physical_plan(&state, &plan, &session).await?.0,
+                    false => crate::apply::physical_plan(&state, &plan, &context.state_weak_ref()).await?.0,
                 };
-                execute_stream(physical, Arc::new(TaskContext::from(&state))).map(StreamExt::boxed)
+                execute_stream(physical, task_context(&state)).map(StreamExt::boxed)
             }
             Some(first) => Ok(stream::iter([first]).chain(stream).boxed()),
             None => Ok(stream::empty().boxed()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::utils::{can_hash, split_conjunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
 
 /// Leaves, by their bits. Semi joins' bits come after those of the leaves.
 pub(super) type Mask = u64;
@@ -262,7 +262,8 @@ impl Collector {
             if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition {
                 let l = self.resolve(left, schema, columns)?;
                 let r = self.resolve(right, schema, columns)?;
-                if self.is_closable(&l, &r) {
+                let of_two_sides = l.needs != 0 && r.needs != 0 && l.needs & r.needs == 0;
+                if self.is_closable(&l, &r) || of_two_sides && left.get_type(schema).is_ok_and(|data_type| can_hash(&data_type)) {
                     self.equality(l, r);
                     continue;
                 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{
@@ -47,23 +47,24 @@ impl ExprPlanner for CatalogValues {
         if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
-        let item = |expr: &Expr| match expr.get_type(schema) {
-            Ok(DataType::List(item)) => Some(item),
+        let field = |expr: &Expr| expr.to_field(schema).ok().map(|(_, field)| field);
+        let (of_left, of_right) = (field(&left), field(&right));
+        let item = |field: &Option<FieldRef>| match field.as_ref()?.data_type() {
+            DataType::List(item) => Some(item.clone()),
             _ => None,
         };
-        let (left, right) = match (item(&left), item(&right)) {
+        let (left, right) = match (item(&of_left), item(&of_right)) {
             (Some(item), None) => (left, array_literal(right, &item)?),
             (None, Some(item)) => (array_literal(left, &item)?, right),
             _ => (left, right),
         };
-        let is_function = |expr: &Expr| {
-            expr.to_field(schema).is_ok_and(|(_, field)| field.metadata().get(FIELD_CATALOG_TYPE).is_some_and(|ty| ty == "regproc"))
-        };
-        let is_number = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty.is_numeric());
+        let catalog_type = |field: &Option<FieldRef>| field.as_ref()?.metadata().get(FIELD_CATALOG_TYPE).cloned();
+        let is_function = |field: &Option<FieldRef>| catalog_type(field).is_some_and(|ty| ty == "regproc");
+        let is_number = |field: &Option<FieldRef>| field.as_ref().is_some_and(|field| field.data_type().is_numeric());
         let number_of = |expr: Expr| FUNCTION_OID.call(vec![expr]);
-        let (left, right) = match (is_function(&left), is_function(&right)) {
-            (true, false) if is_number(&right) => (number_of(left), right),
-            (false, true) if is_number(&left) => (left, number_of(right)),
+        let (left, right) = match (is_function(&of_left), is_function(&of_right)) {
+            (true, false) if is_number(&of_right) => (number_of(left), right),
+            (false, true) if is_number(&of_left) => (left, number_of(right)),
             _ => (left, right),
         };
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))

@@ -156,3 +156,19 @@ async fn more_relations_than_can_be_enumerated_are_joined_greedily() {
     assert_eq!(joins(&plan).len(), 13, "{}", plan.display_indent());
     assert!(best_cost(&optimized(&tpch(false), &sql).await).is_finite());
 }
+
+/// What is computed of two tables and equals a column of a third is a key of the join with that.
+#[tokio::test]
+async fn an_equality_of_three_tables_is_a_key() {
+    for sql in [
+        "select c_name from supplier, nation, customer where s_nationkey = n_nationkey and s_suppkey + n_regionkey = c_custkey",
+        "select c_name from supplier, customer, nation where s_nationkey = n_nationkey and c_custkey - n_regionkey = s_suppkey",
+        "select c_name from supplier, nation, region, customer where s_nationkey = n_nationkey and n_regionkey = r_regionkey
+         and c_nationkey = n_nationkey and s_suppkey + r_regionkey = c_custkey",
+    ] {
+        let plan = optimized(&tpch(true), sql).await;
+        let is_computed = |(left, right): &(Expr, Expr)| !matches!((left, right), (Expr::Column(_), Expr::Column(_)));
+        let found = plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(join) if join.on.iter().any(is_computed)))).unwrap();
+        assert!(found, "no such key in\n{}", plan.display_indent());
+    }
+}
