@@ -20,6 +20,7 @@ OPERATORS = {
     "FilterExec": "filter",
     "ProjectionExec": "projection",
     "AggregateExec": "aggregate",
+    "GroupingExec": "aggregate",
     "SortExec": "sort",
     "SortPreservingMergeExec": "sort",
     "PartialSortExec": "sort",

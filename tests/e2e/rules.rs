@@ -19,10 +19,19 @@ use table::Table;
 use text::Query;
 
 /// Each has a switch: the session's parameter `quire.…`. `quire.ordered_grouping`, which wants larger tables, is in ordered_grouping.rs.
-const RULES: [&str; 7] =
-    ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "tabulated_conditions", "join_keys"];
+const RULES: [&str; 8] = [
+    "join_reordering",
+    "semi_join_pushdown",
+    "magic_sets",
+    "shared_subplans",
+    "narrow_decimals",
+    "tabulated_conditions",
+    "join_keys",
+    "direct_grouping",
+];
 /// Those that plans show.
-const IN_PLANS: [&str; 6] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "join_keys"];
+const IN_PLANS: [&str; 7] =
+    ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans", "narrow_decimals", "join_keys", "direct_grouping"];
 /// Those that change the shape of a plan.
 const OF_SHAPE: [&str; 4] = ["join_reordering", "semi_join_pushdown", "magic_sets", "shared_subplans"];
 

@@ -76,6 +76,7 @@ files! {
     insert_conflict_keys,
     locking,
     merge,
+    named_columns,
     point_statements,
     psql_commands,
     returning,

@@ -28,6 +28,7 @@ pub use passes::optimizer_rules;
 mod barrier;
 mod cross_joins;
 mod decimals;
+mod grouping;
 mod magic_set;
 mod rule;
 mod semi_join;

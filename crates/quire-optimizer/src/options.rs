@@ -20,6 +20,8 @@ extensions_options! {
         pub join_keys: bool, default = true
         /// Rows are grouped as they come where a table lies in the order of what they are grouped by.
         pub ordered_grouping: bool, default = true
+        /// Groups that come one after the other, and few groups of short strings, are told without a hash table.
+        pub direct_grouping: bool, default = true
     }
 }
 
@@ -38,6 +40,7 @@ impl PartialEq for OptimizerOptions {
             tabulated_conditions,
             join_keys,
             ordered_grouping,
+            direct_grouping,
         } = self;
         *join_reordering == other.join_reordering
             && *semi_join_pushdown == other.semi_join_pushdown
@@ -47,5 +50,6 @@ impl PartialEq for OptimizerOptions {
             && *tabulated_conditions == other.tabulated_conditions
             && *join_keys == other.join_keys
             && *ordered_grouping == other.ordered_grouping
+            && *direct_grouping == other.direct_grouping
     }
 }

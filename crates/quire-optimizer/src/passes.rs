@@ -106,9 +106,10 @@ impl OptimizerRule for OfConditions {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match plan {
+        match &plan {
             LogicalPlan::Filter(_) | LogicalPlan::Join(_) => self.0.rewrite(plan, config),
-            other => Ok(Transformed::no(other)),
+            LogicalPlan::TableScan(scan) if !scan.filters.is_empty() => self.0.rewrite(plan, config),
+            _ => Ok(Transformed::no(plan)),
         }
     }
 }

@@ -28,6 +28,7 @@ use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 use crate::OptimizerOptions;
 use crate::barrier::{RaiseBarriers, RemoveBarriers};
 use crate::decimals::DecimalArithmetic;
+use crate::grouping::Grouping;
 use crate::ordered_grouping::{LeafInOrder, OrderedGrouping};
 use exec::{Shared, SharedExec};
 use same::{repeatable, same};
@@ -54,6 +55,7 @@ pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Ar
     rules.push(Arc::new(RemoveBarriers));
     rules.push(Arc::new(OrderedGrouping::new(leaf_in_order)));
     rules.push(Arc::new(DecimalArithmetic));
+    rules.push(Arc::new(Grouping));
     rules
 }
 

@@ -234,7 +234,11 @@ mod tests {
         for texts in [texts.clone(), take(texts, &backwards, None).unwrap(), inner] {
             for negated in [false, true] {
                 let like = like(pattern, negated);
-                assert_eq!(evaluated(&with_patterns(like.clone()).unwrap(), &texts), evaluated(&like, &texts), "{pattern} {negated} {texts:?}");
+                assert_eq!(
+                    evaluated(&with_patterns(like.clone()).unwrap(), &texts),
+                    evaluated(&like, &texts),
+                    "{pattern} {negated} {texts:?}"
+                );
             }
         }
     }
@@ -256,8 +260,11 @@ mod tests {
 
     #[test]
     fn a_text_is_not_found_across_two_strings() {
-        let rows = [Some("spe specia lspecial"), Some("requests are not special"), None, Some("cialspecialrequestsrequ"), Some("ests special")];
-        for pattern in ["%special%requests%", "%special%", "%al%sp%", "%l%r%e%q%", "%specialrequ%", "%requests%special%", "s%e%l", "re%not%cial"] {
+        let rows =
+            [Some("spe specia lspecial"), Some("requests are not special"), None, Some("cialspecialrequestsrequ"), Some("ests special")];
+        for pattern in
+            ["%special%requests%", "%special%", "%al%sp%", "%l%r%e%q%", "%specialrequ%", "%requests%special%", "s%e%l", "re%not%cial"]
+        {
             check(pattern, &texts(rows));
             check(pattern, &concat(&[&texts(rows), &texts([Some("special"), None]), &texts(rows)]).unwrap());
         }

@@ -14,8 +14,8 @@ use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, TableWithJoins, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr,
+    Statement, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use crate::table::QuireTable;
@@ -204,7 +204,10 @@ mod tests {
             assert_eq!(named(sql), Some(names.iter().map(|name| name.to_string()).collect()), "{sql}");
         };
         all("SELECT count(*) FROM t", &[]);
-        all("SELECT a, t.b AS x FROM t WHERE c > (SELECT max(d) FROM u WHERE u.e = t.f) ORDER BY g", &["a", "b", "c", "d", "e", "f", "g", "t", "u"]);
+        all(
+            "SELECT a, t.b AS x FROM t WHERE c > (SELECT max(d) FROM u WHERE u.e = t.f) ORDER BY g",
+            &["a", "b", "c", "d", "e", "f", "g", "t", "u"],
+        );
         all("SELECT a FROM t JOIN u USING (k) GROUP BY h HAVING sum(i) > 1", &["a", "h", "i", "k"]);
         all("SELECT a FROM (t JOIN u USING (k)) JOIN v ON t.l = v.l", &["a", "k", "l", "t", "v"]);
         all("SELECT sum(a) FILTER (WHERE b) OVER w FROM t WINDOW w AS (PARTITION BY c ORDER BY d)", &["a", "b", "c", "d"]);

@@ -172,7 +172,8 @@ pub(crate) async fn physical_plan_of_optimized(context: &SessionContext, plan: &
 pub(crate) fn task_context(state: &dyn PlannerSession) -> Arc<TaskContext> {
     let (config, runtime) = (state.config().clone(), state.runtime_env().clone());
     let functions = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
-    let context = TaskContext::new(None, state.session_id().to_owned(), config, functions.0, functions.1, functions.2, functions.3, runtime);
+    let context =
+        TaskContext::new(None, state.session_id().to_owned(), config, functions.0, functions.1, functions.2, functions.3, runtime);
     Arc::new(context)
 }
 

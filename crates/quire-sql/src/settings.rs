@@ -63,6 +63,7 @@ const PARAMETERS: &[Parameter] = &[
     p("lock_timeout", "0", false, Kind::Milliseconds),
     p("max_identifier_length", "63", false, Kind::ReadOnly),
     p("plan_cache_mode", "auto", false, Kind::OneOf(&["auto", "force_generic_plan", "force_custom_plan"])),
+    p("quire.direct_grouping", "on", false, Kind::Bool),
     p("quire.join_keys", "on", false, Kind::Bool),
     p("quire.join_reordering", "on", false, Kind::Bool),
     p("quire.magic_sets", "on", false, Kind::Bool),
@@ -364,6 +365,7 @@ impl Settings {
         options.tabulated_conditions = on("quire.tabulated_conditions");
         options.join_keys = on("quire.join_keys");
         options.ordered_grouping = on("quire.ordered_grouping");
+        options.direct_grouping = on("quire.direct_grouping");
         options
     }
 

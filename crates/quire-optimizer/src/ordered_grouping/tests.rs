@@ -142,7 +142,7 @@ async fn rows_are_divided_above_having() {
     let shown = plan(&context(MANY, true), &query).await;
     let lines: Vec<&str> = shown.lines().map(str::trim).collect();
     let filter = lines.iter().position(|line| line.starts_with("FilterExec")).unwrap();
-    assert!(lines[filter + 1].starts_with("AggregateExec: mode=SinglePartitioned"), "{shown}");
+    assert!(lines[filter + 1].starts_with("GroupingExec: by=runs, mode=SinglePartitioned"), "{shown}");
     let divided = lines[..filter].iter().rposition(|line| line.starts_with("RepartitionExec: partitioning=Hash")).unwrap();
     assert!(lines[divided + 1..filter].iter().all(|line| line.starts_with("ProjectionExec")), "{shown}");
 }

@@ -162,7 +162,7 @@ async fn more_relations_than_can_be_enumerated_are_joined_greedily() {
 async fn an_equality_of_three_tables_is_a_key() {
     for sql in [
         "select c_name from supplier, nation, customer where s_nationkey = n_nationkey and s_suppkey + n_regionkey = c_custkey",
-        "select c_name from supplier, customer, nation where s_nationkey = n_nationkey and c_custkey - n_regionkey = s_suppkey",
+        "select c_name from supplier, customer, nation where c_nationkey = n_nationkey and c_custkey - n_regionkey = s_suppkey",
         "select c_name from supplier, nation, region, customer where s_nationkey = n_nationkey and n_regionkey = r_regionkey
          and c_nationkey = n_nationkey and s_suppkey + r_regionkey = c_custkey",
     ] {
