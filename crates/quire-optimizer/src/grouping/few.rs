@@ -110,6 +110,9 @@ impl Groups for Few {
 
     fn give(&mut self, _all: usize) -> Result<Vec<ArrayRef>> {
         self.known.clear();
-        self.groups.emit(EmitTo::All)
+        let keys = self.groups.emit(EmitTo::All)?;
+        // What it looks up rows in is another matter.
+        self.groups.clear_shrink(self.groups_max);
+        Ok(keys)
     }
 }

@@ -92,6 +92,14 @@ fn in_two_steps(rows: &[Row], keys: &[&str], by_few: bool) -> Arc<dyn ExecutionP
     step(AggregateMode::Final, group_by, vec![None; 3], partial)
 }
 
+#[test]
+fn more_groups_than_a_batch_has_rows_are_given_in_parts() {
+    let rows: Vec<Row> = (0..90).map(|row| (None, Some(format!("{:b}", row * 7 % 30)), Some(row % 4))).collect();
+    for keys in [&["s"][..], &["s", "t"]] {
+        assert_eq!(answer(in_two_steps(&rows, keys, true), 5), answer(in_two_steps(&rows, keys, false), 5));
+    }
+}
+
 proptest! {
     #[test]
     fn runs_are_the_groups_of_a_hash_table(
