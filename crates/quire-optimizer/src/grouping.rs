@@ -80,7 +80,7 @@ impl Kind {
         let plain = keys.is_single()
             && !keys.is_empty()
             && aggregate.limit_options().is_none()
-            && aggregate.aggr_expr().iter().all(|function| function.groups_accumulator_supported() && function.order_bys().is_empty());
+            && aggregate.aggr_expr().iter().all(|function| functions::is_small(function));
         Ok(match (aggregate.mode(), aggregate.input_order_mode()) {
             (AggregateMode::Single | AggregateMode::SinglePartitioned, InputOrderMode::Sorted) if plain => {
                 types.iter().all(is_compared_as_grouped).then_some(Kind::Runs)
@@ -94,11 +94,9 @@ impl Kind {
     }
 }
 
-/// Whether values are the same to a comparison just when they are of one group: of floating point there are two zeros.
+/// Whether values are of one width, and the same to a comparison just when they are of one group: of floating point there are two zeros.
 fn is_compared_as_grouped(data_type: &DataType) -> bool {
-    data_type.is_integer()
-        || data_type.is_temporal()
-        || matches!(data_type, DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Utf8View | DataType::Boolean)
+    data_type.is_integer() || data_type.is_temporal() || matches!(data_type, DataType::Decimal64(..) | DataType::Decimal128(..))
 }
 
 /// An aggregation that tells groups in its own way.

@@ -14,8 +14,8 @@ use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, TableWithJoins, Visit, Visitor,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use crate::table::QuireTable;
@@ -85,6 +85,13 @@ struct Found {
     tested: Vec<*const Select>,
 }
 
+/// What a name may be called: as it is written, and without capitals, which the planner does to what is not quoted.
+fn forms(name: &Ident) -> impl Iterator<Item = String> + use<> {
+    let has_capitals = name.value.chars().any(char::is_uppercase);
+    let folded = has_capitals.then(|| [name.value.to_ascii_lowercase(), name.value.to_lowercase()]);
+    std::iter::once(name.value.clone()).chain(folded.into_iter().flatten())
+}
+
 const GOES_ON: ControlFlow<()> = ControlFlow::Continue(());
 
 impl Found {
@@ -105,7 +112,7 @@ impl Found {
                 JoinConstraint::On(_) | JoinConstraint::None => {}
                 JoinConstraint::Using(columns) => {
                     let parts = columns.iter().flat_map(|column| &column.0);
-                    self.names.extend(parts.filter_map(|part| part.as_ident()).map(|name| name.value.clone()));
+                    self.names.extend(parts.filter_map(|part| part.as_ident()).flat_map(forms));
                 }
                 JoinConstraint::Natural => return ControlFlow::Break(()),
             }
@@ -147,7 +154,7 @@ impl Visitor for Found {
             TableFactor::Table { name, alias, .. } => {
                 let own = name.0.last().and_then(|part| part.as_ident());
                 let called = alias.as_ref().map(|alias| &alias.name).or(own);
-                self.relations.extend(called.map(|name| name.value.clone()));
+                self.relations.extend(called.into_iter().flat_map(forms));
             }
             TableFactor::NestedJoin { table_with_joins, .. } => return self.joins(&table_with_joins.joins),
             TableFactor::Derived { .. } | TableFactor::Function { .. } | TableFactor::UNNEST { .. } => {}
@@ -158,12 +165,15 @@ impl Visitor for Found {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(name) => {
-                self.alone.insert(name.value.clone());
-            }
-            Expr::CompoundIdentifier(parts) => self.names.extend(parts.iter().map(|part| part.value.clone())),
+            Expr::Identifier(name) => self.alone.extend(forms(name)),
+            Expr::CompoundIdentifier(parts) => self.names.extend(parts.iter().flat_map(forms)),
             Expr::Exists { subquery, .. } => {
-                if let SetExpr::Select(select) = subquery.body.as_ref() {
+                let is_plain = |select: &Select| {
+                    select.distinct.is_none() && matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
+                };
+                if let SetExpr::Select(select) = subquery.body.as_ref()
+                    && is_plain(select)
+                {
                     self.tested.push(std::ptr::from_ref(select));
                 }
             }
@@ -212,6 +222,7 @@ mod tests {
         all("SELECT a FROM (t JOIN u USING (k)) JOIN v ON t.l = v.l", &["a", "k", "l", "t", "v"]);
         all("SELECT sum(a) FILTER (WHERE b) OVER w FROM t WINDOW w AS (PARTITION BY c ORDER BY d)", &["a", "b", "c", "d"]);
         all("SELECT a FROM t WHERE EXISTS (SELECT * FROM u WHERE u.b = t.c)", &["a", "b", "c", "t", "u"]);
+        all("SELECT Ab FROM t WHERE T.\"Cd\" > 1", &["Ab", "Cd", "T", "ab", "cd", "t"]);
         all("SELECT DISTINCT ON (a) b FROM t", &["a", "b"]);
         all("WITH x AS (SELECT a FROM t) SELECT b FROM x UNION SELECT c FROM u", &["a", "b", "c"]);
         all("SELECT string_agg(a, ',' ORDER BY b), percentile_cont(0.5) WITHIN GROUP (ORDER BY c) FROM t", &["a", "b", "c"]);
@@ -230,6 +241,8 @@ mod tests {
             "SELECT row_to_json(x) FROM t x",
             "SELECT count(t.*) FROM t",
             "SELECT a FROM t WHERE b IN (SELECT * FROM u)",
+            "SELECT a FROM t WHERE EXISTS (SELECT DISTINCT * FROM u OFFSET 1)",
+            "SELECT T FROM t",
             "SELECT a FROM t WHERE EXISTS (SELECT 1 FROM (SELECT * FROM u) x)",
         ] {
             assert_eq!(named(sql), None, "{sql}");

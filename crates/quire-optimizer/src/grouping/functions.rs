@@ -8,6 +8,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::aggregates::AggregateExec;
 
 /// Aggregates of all groups. Functions that count the same share one: averages of columns without NULLs all count rows.
@@ -29,8 +30,10 @@ impl Functions {
         let (mut accumulated, mut places, mut counted) = (vec![], vec![], None);
         for (function, filter) in aggregate.aggr_expr().iter().zip(aggregate.filter_expr()) {
             let arguments = function.expressions();
-            let never_null = || arguments.iter().all(|argument| matches!(argument.nullable(&schema), Ok(false)));
-            let counts_rows = is_count(function) && filter.is_none() && never_null();
+            // An expression may fail, which is to be known.
+            let is_plain = |argument: &Arc<dyn PhysicalExpr>| argument.is::<Column>() || argument.is::<Literal>();
+            let never_null = |argument: &Arc<dyn PhysicalExpr>| is_plain(argument) && matches!(argument.nullable(&schema), Ok(false));
+            let counts_rows = function.fun().name() == "count" && filter.is_none() && arguments.iter().all(never_null);
             if let Some(place) = counted.filter(|_| counts_rows) {
                 places.push(place);
                 continue;
@@ -67,6 +70,12 @@ impl Functions {
     }
 }
 
-fn is_count(function: &AggregateFunctionExpr) -> bool {
-    function.fun().name() == "count" && !function.is_distinct()
+/// Whether a function keeps a number or two of each group, whatever the rows: no memory is asked for it.
+pub(super) fn is_small(function: &AggregateFunctionExpr) -> bool {
+    let is_small = match function.fun().name() {
+        "count" | "sum" | "avg" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" => true,
+        "min" | "max" => function.field().data_type().is_primitive(),
+        _ => false,
+    };
+    is_small && !function.is_distinct() && function.order_bys().is_empty() && function.groups_accumulator_supported()
 }

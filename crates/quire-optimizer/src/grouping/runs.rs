@@ -7,8 +7,9 @@ use datafusion::common::Result;
 use super::Groups;
 
 pub(super) struct Runs {
-    /// So many are given at once.
+    /// So many are given at once, in the end; the first ones soon, since nobody may want more.
     batch_rows: usize,
+    ready_above: usize,
     count: usize,
     /// For each key their values, in pieces.
     values: Vec<Vec<ArrayRef>>,
@@ -16,7 +17,7 @@ pub(super) struct Runs {
 
 impl Runs {
     pub(super) fn new(keys: usize, batch_rows: usize) -> Runs {
-        Runs { batch_rows, count: 0, values: vec![vec![]; keys] }
+        Runs { batch_rows, ready_above: 1, count: 0, values: vec![vec![]; keys] }
     }
 
     /// Whether the first row with these keys is of the last group.
@@ -54,7 +55,7 @@ impl Groups for Runs {
 
     /// The last one may go on.
     fn ready(&self) -> usize {
-        if self.count > self.batch_rows { self.count - 1 } else { 0 }
+        if self.count > self.ready_above { self.count - 1 } else { 0 }
     }
 
     fn give(&mut self, count: usize) -> Result<Vec<ArrayRef>> {
@@ -65,6 +66,7 @@ impl Groups for Runs {
             *values = if count < self.count { vec![all.slice(count, self.count - count)] } else { vec![] };
         }
         self.count -= count;
+        self.ready_above = (2 * self.ready_above).min(self.batch_rows);
         Ok(given)
     }
 }
