@@ -1,4 +1,4 @@
-"""The program: `python -m cold --quire FILE --work DIR --logs DIR --out DIR`, with benches/ in PYTHONPATH. See scripts/bench-cold.sh."""
+"""The program: `python -m cold --quire FILE --work DIR --logs DIR --out DIR`, with benches/ in PYTHONPATH. See scripts/bench-nodes.sh."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The program: `python -m delta --quire FILE --work DIR --logs DIR --out DIR`, with benches/ in PYTHONPATH. See scripts/bench-delta.sh."""
+"""The program: `python -m delta --quire FILE --work DIR --logs DIR --out DIR`, with benches/ in PYTHONPATH. See scripts/bench-nodes.sh."""
 
 import argparse
 import json
