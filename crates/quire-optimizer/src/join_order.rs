@@ -39,6 +39,11 @@ use graph::Graph;
 /// A new order must cost less than this share of the old one's: estimates are not better than that, and plans do not swing to and fro.
 const CLEARLY_CHEAPER: f64 = 0.9;
 
+/// Whether a part of a plan is a cluster that the rule can take apart.
+pub(crate) fn can_be_ordered(plan: &Arc<LogicalPlan>) -> bool {
+    [true, false].into_iter().any(|through_aliases| Cluster::collect(plan, through_aliases).is_some())
+}
+
 /// The rule: `SET quire.join_reordering` switches it.
 #[derive(Debug)]
 pub struct JoinOrder {

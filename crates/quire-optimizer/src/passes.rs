@@ -52,7 +52,7 @@ fn in_our_terms(rule: Rule) -> Rule {
     match rule.name() {
         "rewrite_set_comparison" => Arc::new(OnSetComparisons(rule)),
         "extract_equijoin_predicate" => Arc::new(null_keys::OrdinaryKeys(rule)),
-        "eliminate_cross_join" => Arc::new(cross_joins::WithTwoInputs(rule)),
+        "eliminate_cross_join" => Arc::new(cross_joins::ListedJoins(rule)),
         _ => rule,
     }
 }

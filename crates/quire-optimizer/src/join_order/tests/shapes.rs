@@ -172,3 +172,34 @@ async fn an_equality_of_three_tables_is_a_key() {
         assert!(found, "no such key in\n{}", plan.display_indent());
     }
 }
+
+/// All joins that have no keys.
+fn without_keys(plan: &LogicalPlan) -> usize {
+    let mut count = 0;
+    plan.apply(|node| {
+        count += usize::from(matches!(node, LogicalPlan::Join(join) if join.on.is_empty()));
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .unwrap();
+    count
+}
+
+/// Tables that are listed in an order in which neighbours have nothing to do with each other.
+#[tokio::test]
+async fn a_list_becomes_joins_by_keys() {
+    let list = "select count(*) from region, customer, nation, orders where r_regionkey = n_regionkey and c_nationkey = n_nationkey
+                and c_custkey = o_custkey";
+    // By our order, by DataFusion's where ours is off, and by DataFusion's where a condition must not be moved.
+    for (reordering, sql) in [(true, list.to_owned()), (false, list.to_owned()), (true, format!("{list} and o_totalprice > random()"))] {
+        let plan = optimized(&tpch(reordering), &sql).await;
+        assert_eq!((joins(&plan).len(), without_keys(&plan)), (3, 0), "{}", plan.display_indent());
+    }
+}
+
+/// The first pass knows the keys when it pushes filters down.
+#[tokio::test]
+async fn a_filter_of_a_key_is_one_of_both_tables() {
+    let plan = optimized(&tpch(true), "select c_name, o_totalprice from customer, orders where c_custkey = o_custkey and o_custkey = 5").await;
+    let text = plan.display_indent().to_string();
+    assert!(text.contains("c_custkey = Int64(5)") && text.contains("o_custkey = Int64(5)"), "{text}");
+}
