@@ -87,6 +87,7 @@ files! {
     select_basics,
     select_joins,
     select_subqueries,
+    select_subqueries_further_out,
     select_windows,
     self_joins,
     sequences,

@@ -4,6 +4,10 @@
 //! select list becomes a call of an asynchronous function, which puts the outer values into the subquery's plan and runs it; an inner
 //! one is treated alike when its turn comes. Filters' EXISTS and IN, which become joins, are left alone. Any other query is treated so
 //! when the planner has found no join for it: it then takes a plan for each distinct set of outer values, which is slow and right.
+//!
+//! The planner makes joins from the inside out, each with the query around it. So it has none for a subquery that reads columns of a query
+//! further out ("suppliers of all parts": NOT EXISTS a part such that NOT EXISTS a supply of the part by the supplier). What is in the query
+//! that has those columns becomes a call in any query, before the planner tries.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -21,11 +25,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, Filter, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parking_lot::RwLock;
@@ -37,18 +41,110 @@ use crate::query::task_context;
 /// The column that has the rows of LATERAL while they are a list.
 const LATERAL: &str = "quire:lateral";
 
+/// The function that runs a subquery.
+const CALL: &str = "quire_apply";
+
+/// What a filter's calls are named, with a number.
+const CALLED: &str = "quire:called";
+
 pub(crate) type State = Weak<RwLock<SessionState>>;
 
-/// The plan with its correlated subqueries as calls, when it reads a catalog.
+/// The plan with its correlated subqueries as calls, when it reads a catalog; otherwise those within which some subquery reads further out
+/// than the query around it.
 pub(crate) fn apply(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
-    if !reads_catalog(&plan)? {
-        return Ok(plan);
+    if reads_catalog(&plan)? {
+        return everywhere(plan, state);
     }
-    everywhere(plan, state)
+    // Few queries have one at all.
+    match has_subquery(&plan, &|subquery| has_subquery(&subquery.subquery, &|_| true)) {
+        true => where_read_past(plan, state).map(|transformed| transformed.data),
+        false => Ok(plan),
+    }
 }
 
 fn everywhere(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     plan.transform_up(|node| with_calls(node, state)).map(|transformed| transformed.data)
+}
+
+fn where_read_past(plan: LogicalPlan, state: &State) -> Result<Transformed<LogicalPlan>> {
+    plan.transform_down(|node| {
+        let changed = rewritten(node, |expr, _| {
+            if subquery_of(&expr).is_some_and(|subquery| is_read_past(&subquery.subquery)) {
+                return as_call(expr, state);
+            }
+            let within = |subquery: &Subquery| {
+                let changed = where_read_past(subquery.subquery.as_ref().clone(), state)?;
+                Ok::<_, DataFusionError>(changed.update_data(|plan| subquery.with_plan(Arc::new(plan))))
+            };
+            Ok(match expr {
+                Expr::ScalarSubquery(subquery) => within(&subquery)?.update_data(Expr::ScalarSubquery),
+                Expr::Exists(exists) => within(&exists.subquery)?.update_data(|subquery| Expr::Exists(Exists { subquery, ..exists })),
+                Expr::InSubquery(of) => within(&of.subquery)?.update_data(|subquery| Expr::InSubquery(InSubquery { subquery, ..of })),
+                other => Transformed::no(other),
+            })
+        })?;
+        match changed {
+            Transformed { data: LogicalPlan::Filter(filter), transformed: true, .. } => calls_below(filter).map(Transformed::yes),
+            other => Ok(other),
+        }
+    })
+}
+
+/// A filter whose calls are made by a projection below it: the planner may push a condition into a join, which cannot wait for a call.
+fn calls_below(filter: Filter) -> Result<LogicalPlan> {
+    let mut calls: Vec<Expr> = vec![];
+    let predicate = filter.predicate.clone().transform_up(|expr| {
+        if !is_call(&expr) {
+            return Ok(Transformed::no(expr));
+        }
+        let name = format!("{CALLED}{}", calls.len());
+        calls.push(expr.alias(name.as_str()));
+        Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
+    })?;
+    if calls.is_empty() {
+        return Ok(LogicalPlan::Filter(filter));
+    }
+    let columns: Vec<Expr> = filter.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let input = Arc::unwrap_or_clone(filter.input);
+    LogicalPlanBuilder::from(input).project(columns.iter().cloned().chain(calls))?.filter(predicate.data)?.project(columns)?.build()
+}
+
+fn is_call(expr: &Expr) -> bool {
+    let Expr::ScalarFunction(ScalarFunction { func, .. }) = expr else { return false };
+    func.name() == CALL
+}
+
+fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) => Some(subquery),
+        _ => None,
+    }
+}
+
+/// Whether a subquery within `plan` reads columns that are not of the query it is in.
+fn is_read_past(plan: &LogicalPlan) -> bool {
+    let reads_past = |node: &LogicalPlan| {
+        let around: Vec<DFSchemaRef> = node.inputs().iter().map(|input| input.schema().clone()).collect();
+        let is_past = |subquery: &Subquery| further_out(subquery, &around).is_ok_and(|columns| !columns.is_empty());
+        Ok(node.expressions().iter().any(|expr| expr_has_subquery(expr, &is_past)))
+    };
+    plan.exists(reads_past).unwrap_or(false)
+}
+
+/// Whether the plan's own expressions have a subquery that passes the test.
+fn has_subquery(plan: &LogicalPlan, test: &dyn Fn(&Subquery) -> bool) -> bool {
+    let mut found = false;
+    let looked = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr_has_subquery(expr, test);
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    });
+    looked.is_ok() && found
+}
+
+fn expr_has_subquery(expr: &Expr, test: &dyn Fn(&Subquery) -> bool) -> bool {
+    expr.exists(|expr| Ok(subquery_of(expr).is_some_and(test))).unwrap_or(false)
 }
 
 /// A physical plan of a plan whose types are resolved, and the optimized plan that it was made of; with calls, and without the latter,
@@ -150,23 +246,30 @@ fn with_calls(node: LogicalPlan, state: &State) -> Result<Transformed<LogicalPla
     }
     let joinable = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
     rewritten(node, |expr, _| match expr {
+        Expr::Exists(_) | Expr::InSubquery(_) if joinable => Ok(Transformed::no(expr)),
+        expr => as_call(expr, state),
+    })
+}
+
+/// A subquery as a call, if it depends on the query around it or is no value of its own.
+fn as_call(expr: Expr, state: &State) -> Result<Transformed<Expr>> {
+    Ok(match expr {
         Expr::ScalarSubquery(subquery) => {
             let outer = outer_references(&subquery.subquery)?;
             match outer.is_empty() {
-                true => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
-                false => Ok(Transformed::yes(call(Kind::Value, &subquery, None, outer, state))),
+                true => Transformed::no(Expr::ScalarSubquery(subquery)),
+                false => Transformed::yes(call(Kind::Value, &subquery, None, outer, state)),
             }
         }
-        Expr::Exists(exists) if !joinable => {
-            let outer = outer_references(&exists.subquery.subquery)?;
-            Ok(Transformed::yes(call(Kind::Exists { negated: exists.negated }, &exists.subquery, None, outer, state)))
+        Expr::Exists(Exists { subquery, negated }) => {
+            let outer = outer_references(&subquery.subquery)?;
+            Transformed::yes(call(Kind::Exists { negated }, &subquery, None, outer, state))
         }
-        Expr::InSubquery(within) if !joinable => {
-            let outer = outer_references(&within.subquery.subquery)?;
-            let kind = Kind::In { negated: within.negated };
-            Ok(Transformed::yes(call(kind, &within.subquery, Some(*within.expr), outer, state)))
+        Expr::InSubquery(InSubquery { subquery, negated, expr }) => {
+            let outer = outer_references(&subquery.subquery)?;
+            Transformed::yes(call(Kind::In { negated }, &subquery, Some(*expr), outer, state))
         }
-        other => Ok(Transformed::no(other)),
+        other => Transformed::no(other),
     })
 }
 
@@ -328,7 +431,7 @@ impl Hash for Apply {
 
 impl ScalarUDFImpl for Apply {
     fn name(&self) -> &str {
-        "quire_apply"
+        CALL
     }
 
     fn signature(&self) -> &Signature {

@@ -167,8 +167,8 @@ fn from_insert(session: &Session, statement: &Statement, found: &mut BTreeMap<us
 /// What the planner infers from comparisons and the like; it may fail to plan without types, and then the rest is text.
 async fn from_planner(session: &Session, statement: &Statement, found: &mut BTreeMap<usize, WireType>) {
     let Ok(statement) = prepare_expressions(statement.clone()) else { return };
-    let (mut state, weak) = (Box::new(session.context.state()), session.context.state_weak_ref());
-    match Box::pin(query::logical_plan(&mut state, &weak, statement)).await.map(|plan| plan.get_parameter_fields()) {
+    let mut state = Box::new(session.context.state());
+    match Box::pin(query::as_written(&mut state, statement)).await.map(|plan| plan.get_parameter_fields()) {
         Ok(Ok(fields)) => {
             for (name, field) in fields {
                 if let (Some(n), Some(field)) = (name.strip_prefix('$').and_then(|n| n.parse().ok()), field) {

@@ -89,9 +89,8 @@ fn analyzed(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, SqlE
 }
 
 /// Plans a statement with prepared expressions, and refuses what would bypass the session (DDL and DML that the planner would run itself).
-/// `state` is a copy of the session's, for this statement.
-pub(crate) async fn logical_plan(state: &mut SessionState, session: &State, statement: Statement) -> Result<LogicalPlan, SqlError> {
-    let plan = with_named_columns(state, statement).await.map_err(datafusion_error)?;
+async fn logical_plan(state: &mut SessionState, session: &State, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    let plan = as_written(state, statement).await?;
     let plan = crate::apply::apply(plan, session)
         .and_then(crate::truth_values::apply)
         .and_then(crate::only_row::apply)
@@ -102,6 +101,12 @@ pub(crate) async fn logical_plan(state: &mut SessionState, session: &State, stat
         }
         _ => Ok(plan),
     }
+}
+
+/// What the planner makes of a statement with prepared expressions, with all its subqueries and parameters where they were written. `state` is
+/// a copy of the session's, for this statement.
+pub(crate) async fn as_written(state: &mut SessionState, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    Box::pin(with_named_columns(state, statement)).await.map_err(datafusion_error)
 }
 
 /// What the planner makes of a statement; see [`NamedColumns`].
