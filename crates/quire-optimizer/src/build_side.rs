@@ -6,27 +6,41 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinConstraint, JoinType, Result};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
 
-use crate::rule::everywhere;
-use crate::{Estimator, OptimizerOptions, TableStatistics};
+use crate::{Estimate, Estimator, OptimizerOptions, TableStatistics};
 
 /// The plan with the smaller side of each join left.
 pub fn with_build_sides(plan: &LogicalPlan, tables: Arc<dyn TableStatistics>, options: &ConfigOptions) -> Result<LogicalPlan> {
     if options.extensions.get::<OptimizerOptions>().is_some_and(|options| !options.join_reordering) {
         return Ok(plan.clone());
     }
-    let estimator = Estimator::new(tables);
-    let turned = |node: &LogicalPlan| match node {
-        LogicalPlan::Join(join) if !join.null_aware && estimator.estimate(&join.right).rows < estimator.estimate(&join.left).rows => {
-            turned(join).map(Some)
-        }
-        _ => Ok(None),
+    sided(plan.clone(), &Estimator::new(tables)).map(|(Transformed { data, .. }, _)| data)
+}
+
+/// The plan with its joins turned, inputs first, and what it gives: each node is estimated once.
+fn sided(plan: LogicalPlan, estimator: &Estimator) -> Result<(Transformed<LogicalPlan>, Estimate)> {
+    let mut inputs = vec![];
+    let plan = plan.map_uncorrelated_subqueries(|query| Ok(sided(query, estimator)?.0))?.transform_sibling(|plan| {
+        plan.map_children(|input| {
+            let (input, estimate) = sided(input, estimator)?;
+            inputs.push(estimate);
+            Ok(input)
+        })
+    })?;
+    let is_turned = match (&plan.data, inputs.as_slice()) {
+        (LogicalPlan::Join(join), [left, right]) => !join.null_aware && right.rows < left.rows,
+        _ => false,
     };
-    everywhere(plan.clone(), &turned).map(|Transformed { data, .. }| data)
+    let estimate = estimator.of_inputs(&plan.data, inputs);
+    let plan = plan.transform_data(|plan| match plan {
+        LogicalPlan::Join(join) if is_turned => turned(&join).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok((plan, estimate))
 }
 
 /// The same join from the other side, with its columns as they were.

@@ -10,10 +10,12 @@
 //! when `c` is not the last of them, and the rule forgets it, so that rows pass that must not. Conditions it keeps: so such keys are made
 //! conditions before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{JoinType, NullEquality, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result};
+use datafusion::logical_expr::expr_rewriter::replace_col;
 use datafusion::logical_expr::utils::{can_hash, conjunction, find_valid_equijoin_key_pair, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, binary_expr};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
@@ -41,8 +43,7 @@ impl OptimizerRule for ListedJoins {
         plan.transform_down_with_subqueries(|node| {
             let is_listed = match &node {
                 LogicalPlan::Filter(filter) => is_inner(&filter.input),
-                LogicalPlan::Join(join) => is_inner(&node) && join.on.is_empty(),
-                _ => false,
+                other => has_product(other),
             };
             if !is_listed {
                 return Ok(Transformed::no(node));
@@ -81,20 +82,72 @@ fn is_inner(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Join(Join { join_type: JoinType::Inner, null_equality: NullEquality::NullEqualsNothing, .. }))
 }
 
+/// Whether a join without keys is among inner joins.
+fn has_product(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Join(join) => is_inner(plan) && (join.on.is_empty() || has_product(&join.left) || has_product(&join.right)),
+        _ => false,
+    }
+}
+
 /// The joins below a filter with its equalities as keys, below a filter by what else it says.
 fn with_keys(mut filter: Filter) -> Result<Transformed<LogicalPlan>> {
-    let mut others = vec![];
+    let (mut classes, mut others): (Vec<Vec<Column>>, Vec<Expr>) = (vec![], vec![]);
     for condition in split_conjunction_owned(filter.predicate) {
         let is_key = match &condition {
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => give_key(&mut filter.input, left, right)?,
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if give_key(&mut filter.input, left, right)? => {
+                if let (Expr::Column(left), Expr::Column(right)) = (left.as_ref(), right.as_ref()) {
+                    connect(&mut classes, left, right);
+                }
+                true
+            }
             _ => false,
         };
         if !is_key {
             others.push(condition);
         }
     }
+    let implied = implied(&others, &classes, filter.input.schema())?;
+    others.extend(implied);
     let Some(predicate) = conjunction(others) else { return Ok(Transformed::yes(Arc::unwrap_or_clone(filter.input))) };
     Filter::try_new(predicate, filter.input).map(|filter| Transformed::yes(LogicalPlan::Filter(filter)))
+}
+
+/// Adds an equality to classes of equal columns.
+fn connect(classes: &mut Vec<Vec<Column>>, left: &Column, right: &Column) {
+    let (mut touched, others): (Vec<_>, Vec<_>) =
+        std::mem::take(classes).into_iter().partition(|class| class.contains(left) || class.contains(right));
+    let mut joined = touched.drain(..).flatten().collect::<Vec<_>>();
+    for column in [left, right] {
+        if !joined.contains(column) {
+            joined.push(column.clone());
+        }
+    }
+    *classes = others;
+    classes.push(joined);
+}
+
+/// What holds for a column holds for those that equal it: `a.t = b.t AND b.t = c.t AND c.t = 5` are filters of all three. DataFusion's rule for
+/// filters infers them along one key of each join. Not for numbers of which equal ones may differ (0 and -0).
+fn implied(conditions: &[Expr], classes: &[Vec<Column>], schema: &DFSchema) -> Result<Vec<Expr>> {
+    let mut found: Vec<Expr> = vec![];
+    for condition in conditions.iter().filter(|condition| !condition.is_volatile() && !condition.contains_outer()) {
+        let columns = condition.column_refs();
+        let Some(column) = columns.iter().next().filter(|_| columns.len() == 1) else { continue };
+        let has_subquery = condition
+            .exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))))?;
+        let Some(class) = classes.iter().find(|class| class.contains(column)).filter(|_| !has_subquery) else { continue };
+        if schema.field_from_column(column)?.data_type().is_floating() {
+            continue;
+        }
+        for other in class.iter().filter(|other| other != column) {
+            let said = replace_col(condition.clone(), &HashMap::from([(*column, other)]))?;
+            if !conditions.contains(&said) && !found.contains(&said) {
+                found.push(said);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Makes `left = right` a key of the join where its sides meet. No if there is none, or it could not be hashed.
@@ -105,7 +158,7 @@ fn give_key(plan: &mut Arc<LogicalPlan>, left: &Expr, right: &Expr) -> Result<bo
     let LogicalPlan::Join(join) = Arc::make_mut(plan) else { return Ok(false) };
     if let Some((left, right)) = find_valid_equijoin_key_pair(left, right, join.left.schema(), join.right.schema())? {
         let is_hashed = can_hash(&left.get_type(join.left.schema())?);
-        if is_hashed {
+        if is_hashed && !join.on.contains(&(left.clone(), right.clone())) {
             join.on.push((left, right));
         }
         return Ok(is_hashed);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, TableScan, Union};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType, TableScan};
 
 use crate::TableStatistics;
 pub(crate) use join::{contained, different_keys, not_contained, rows_of_smaller};
@@ -134,65 +134,49 @@ impl Estimator {
 
     /// What `plan` gives.
     pub fn estimate(&self, plan: &LogicalPlan) -> Estimate {
+        let inputs = plan.inputs().into_iter().map(|input| self.estimate(input)).collect();
+        self.of_inputs(plan, inputs)
+    }
+
+    /// What `plan` gives if its inputs give this.
+    pub(crate) fn of_inputs(&self, plan: &LogicalPlan, inputs: Vec<Estimate>) -> Estimate {
+        let rows_most = inputs.iter().map(|input| input.rows).reduce(f64::max).unwrap_or(UNKNOWN_ROWS);
+        let mut inputs = inputs.into_iter();
+        let mut input = || inputs.next().unwrap_or_else(|| Estimate::unknown(UNKNOWN_ROWS, 0));
         let estimate = match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Projection(projection) => {
-                let input = self.estimate(&projection.input);
+                let input = input();
                 let columns = projection.expr.iter().map(|e| column_of(e, projection.input.schema(), &input)).collect();
                 Estimate { rows: input.rows, columns }
             }
-            LogicalPlan::Filter(filter) => {
-                let input = self.estimate(&filter.input);
-                self.filtered(&split_conjunction(&filter.predicate), filter.input.schema(), input)
-            }
-            LogicalPlan::Join(join) => self.join(join),
-            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Distinct(Distinct::All(input)) => {
-                let input = self.estimate(input);
+            LogicalPlan::Filter(filter) => filtered(&split_conjunction(&filter.predicate), filter.input.schema(), input()),
+            LogicalPlan::Join(join) => join::joined(join, input(), input()),
+            LogicalPlan::Aggregate(aggregate) => grouped(aggregate, &input()),
+            LogicalPlan::Distinct(Distinct::All(_)) => {
+                let input = input();
                 let rows = groups(input.columns.iter().map(|c| c.distinct).collect(), input.rows);
                 Estimate { rows, columns: input.columns }
             }
             LogicalPlan::Distinct(Distinct::On(on)) => {
-                let input = self.estimate(&on.input);
+                let input = input();
                 let schema = on.input.schema();
                 let rows = groups(on.on_expr.iter().map(|e| column_of(e, schema, &input).distinct).collect(), input.rows);
                 let columns = on.select_expr.iter().map(|e| column_of(e, schema, &input)).collect();
                 Estimate { rows: input.rows, columns }.thinned(rows)
             }
-            LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Union(_) => union(inputs),
+            LogicalPlan::Limit(limit) => limited(limit, input()),
             LogicalPlan::Sort(sort) => match sort.fetch {
-                Some(fetch) => self.estimate(&sort.input).thinned(fetch as f64),
-                None => self.estimate(&sort.input),
+                Some(fetch) => input().thinned(fetch as f64),
+                None => input(),
             },
-            LogicalPlan::Window(window) => self.estimate(&window.input),
-            LogicalPlan::SubqueryAlias(alias) => self.estimate(&alias.input),
-            LogicalPlan::Subquery(subquery) => self.estimate(&subquery.subquery),
-            LogicalPlan::Repartition(repartition) => self.estimate(&repartition.input),
+            LogicalPlan::Window(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Subquery(_) | LogicalPlan::Repartition(_) => input(),
             LogicalPlan::Values(values) => Estimate::unknown(values.values.len() as f64, plan.schema().fields().len()),
             LogicalPlan::EmptyRelation(empty) => Estimate::unknown(if empty.produce_one_row { 1.0 } else { 0.0 }, 0),
-            other => {
-                let inputs = other.inputs().into_iter().map(|input| self.estimate(input).rows);
-                let rows = inputs.reduce(f64::max).unwrap_or(UNKNOWN_ROWS);
-                Estimate::unknown(rows, 0)
-            }
+            _ => Estimate::unknown(rows_most, 0),
         };
         estimate.checked(plan.schema().fields().len())
-    }
-
-    /// `input` where all `predicates` hold.
-    fn filtered(&self, predicates: &[&Expr], schema: &DFSchema, input: Estimate) -> Estimate {
-        let result = predicate::conjunction(predicates, schema, &input);
-        let (from, to) = (input.rows, input.rows * result.selectivity);
-        let mut narrowed = input.columns.clone();
-        result.narrow(&mut narrowed);
-        // A narrowed column has lost values by its own predicate, and its remaining rows are lost to the others evenly.
-        let columns = narrowed.into_iter().zip(&input.columns).map(|(column, before)| {
-            let own = if before.distinct > 0.0 { column.distinct / before.distinct } else { 1.0 };
-            let left = (from * own).max(to);
-            column.thinned(left, to)
-        });
-        Estimate { rows: to, columns: columns.collect() }
     }
 
     fn scan(&self, scan: &TableScan) -> Estimate {
@@ -206,7 +190,7 @@ impl Estimator {
             && let Ok(qualified) = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema)
         {
             let predicates: Vec<&Expr> = scan.filters.iter().flat_map(split_conjunction).collect();
-            table = self.filtered(&predicates, &qualified, table);
+            table = filtered(&predicates, &qualified, table);
         }
         if let Some(projection) = &scan.projection {
             table.columns = projection.iter().filter_map(|&index| table.columns.get(index).cloned()).collect();
@@ -216,53 +200,65 @@ impl Estimator {
             None => table,
         }
     }
+}
 
-    fn aggregate(&self, aggregate: &Aggregate) -> Estimate {
-        let input = self.estimate(&aggregate.input);
-        let schema = aggregate.input.schema();
-        if aggregate.group_expr.is_empty() {
-            return Estimate::unknown(1.0, 0);
-        }
-        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
-            let distinct = sets.distinct_expr().into_iter().map(|e| column_of(e, schema, &input).distinct).collect();
-            return Estimate::unknown(groups(distinct, input.rows), 0);
-        }
-        let keys: Vec<ColumnEstimate> = aggregate.group_expr.iter().map(|e| column_of(e, schema, &input)).collect();
-        let rows = groups(keys.iter().map(|k| k.distinct + if k.nulls > 0.0 { 1.0 } else { 0.0 }).collect(), input.rows);
-        // Every key value is in some group, so none is lost.
-        Estimate { rows, columns: keys.into_iter().map(|key| ColumnEstimate { of_rows: rows, of_distinct: key.distinct, ..key }).collect() }
-    }
+/// `input` where all `predicates` hold.
+fn filtered(predicates: &[&Expr], schema: &DFSchema, input: Estimate) -> Estimate {
+    let result = predicate::conjunction(predicates, schema, &input);
+    let (from, to) = (input.rows, input.rows * result.selectivity);
+    let mut narrowed = input.columns.clone();
+    result.narrow(&mut narrowed);
+    // A narrowed column has lost values by its own predicate, and its remaining rows are lost to the others evenly.
+    let columns = narrowed.into_iter().zip(&input.columns).map(|(column, before)| {
+        let own = if before.distinct > 0.0 { column.distinct / before.distinct } else { 1.0 };
+        let left = (from * own).max(to);
+        column.thinned(left, to)
+    });
+    Estimate { rows: to, columns: columns.collect() }
+}
 
-    fn union(&self, union: &Union) -> Estimate {
-        let mut inputs = union.inputs.iter().map(|input| self.estimate(input));
-        let Some(mut all) = inputs.next() else { return Estimate::unknown(0.0, 0) };
-        for input in inputs {
-            let rows = all.rows + input.rows;
-            for (a, b) in all.columns.iter_mut().zip(input.columns) {
-                a.nulls = (a.nulls * all.rows + b.nulls * input.rows) / rows.max(1.0);
-                a.distinct = a.distinct.max(b.distinct);
-                a.of_rows += b.of_rows;
-                a.of_distinct = a.of_distinct.max(b.of_distinct);
-                a.min = outer(a.min.take(), b.min, std::cmp::Ordering::Less);
-                a.max = outer(a.max.take(), b.max, std::cmp::Ordering::Greater);
-            }
-            all.rows = rows;
-        }
-        all
+fn grouped(aggregate: &Aggregate, input: &Estimate) -> Estimate {
+    let schema = aggregate.input.schema();
+    if aggregate.group_expr.is_empty() {
+        return Estimate::unknown(1.0, 0);
     }
+    if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+        let distinct = sets.distinct_expr().into_iter().map(|e| column_of(e, schema, input).distinct).collect();
+        return Estimate::unknown(groups(distinct, input.rows), 0);
+    }
+    let keys: Vec<ColumnEstimate> = aggregate.group_expr.iter().map(|e| column_of(e, schema, input)).collect();
+    let rows = groups(keys.iter().map(|k| k.distinct + if k.nulls > 0.0 { 1.0 } else { 0.0 }).collect(), input.rows);
+    // Every key value is in some group, so none is lost.
+    Estimate { rows, columns: keys.into_iter().map(|key| ColumnEstimate { of_rows: rows, of_distinct: key.distinct, ..key }).collect() }
+}
 
-    fn limit(&self, limit: &Limit) -> Estimate {
-        let input = self.estimate(&limit.input);
-        let skip = match limit.get_skip_type() {
-            Ok(SkipType::Literal(skip)) => skip as f64,
-            _ => 0.0,
-        };
-        let mut rows = (input.rows - skip).max(0.0);
-        if let Ok(FetchType::Literal(Some(fetch))) = limit.get_fetch_type() {
-            rows = rows.min(fetch as f64);
+fn union(mut inputs: impl Iterator<Item = Estimate>) -> Estimate {
+    let Some(mut all) = inputs.next() else { return Estimate::unknown(0.0, 0) };
+    for input in inputs {
+        let rows = all.rows + input.rows;
+        for (a, b) in all.columns.iter_mut().zip(input.columns) {
+            a.nulls = (a.nulls * all.rows + b.nulls * input.rows) / rows.max(1.0);
+            a.distinct = a.distinct.max(b.distinct);
+            a.of_rows += b.of_rows;
+            a.of_distinct = a.of_distinct.max(b.of_distinct);
+            a.min = outer(a.min.take(), b.min, std::cmp::Ordering::Less);
+            a.max = outer(a.max.take(), b.max, std::cmp::Ordering::Greater);
         }
-        input.thinned(rows)
+        all.rows = rows;
     }
+    all
+}
+
+fn limited(limit: &Limit, input: Estimate) -> Estimate {
+    let skip = match limit.get_skip_type() {
+        Ok(SkipType::Literal(skip)) => skip as f64,
+        _ => 0.0,
+    };
+    let mut rows = (input.rows - skip).max(0.0);
+    if let Ok(FetchType::Literal(Some(fetch))) = limit.get_fetch_type() {
+        rows = rows.min(fetch as f64);
+    }
+    input.thinned(rows)
 }
 
 fn from_statistics(statistics: &Statistics, columns: usize) -> Estimate {

@@ -3,7 +3,7 @@
 //! The rule looks for clusters: the largest connected parts of a plan that consist of inner joins, cross joins, semi and anti joins, and
 //! of filters and renamings between them. A cluster is taken apart into relations and predicates ([`cluster`]), both are weighed by
 //! statistics ([`graph`]), the best tree is searched for ([`search`]) and built ([`build`]). If it is not clearly cheaper than the one that
-//! stands there, nothing changes: that also makes the rule come to rest, for its own result is never clearly cheaper than itself.
+//! stands there, and has as many products, nothing changes: that also makes the rule come to rest, for its own result is never clearly cheaper than itself.
 //!
 //! # Why no answer changes
 //!
@@ -86,7 +86,9 @@ impl JoinOrder {
         let mut graph = Graph::new(cluster, &self.estimator)?;
         let best = search::best(&graph);
         let (before, after) = (graph.cost(&graph.cluster.original, false), graph.cost(&best, true));
-        if after >= before * CLEARLY_CHEAPER {
+        // A list is written in any order. Where two are equally dear by the estimates, that with a product is the one that may turn out otherwise.
+        let has_fewer_products = graph.products(&best, true) < graph.products(&graph.cluster.original, false);
+        if after >= before * CLEARLY_CHEAPER && !has_fewer_products {
             return Ok(None);
         }
         for leaf in &mut graph.cluster.leaves {

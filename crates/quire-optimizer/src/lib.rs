@@ -34,11 +34,14 @@ mod rule;
 mod semi_join;
 mod shape;
 
+mod physical_rules;
+pub use physical_rules::physical_rules;
+
 mod ordered_grouping;
 pub use ordered_grouping::LeafInOrder;
 
 mod shared_subplans;
-pub use shared_subplans::{SameLeaf, SharedSubplans, is_shared, physical_rules};
+pub use shared_subplans::{SameLeaf, SharedSubplans, is_shared};
 
 #[cfg(test)]
 mod fixture;

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::config::ConfigOptions;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateOutputMode};
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -26,45 +25,18 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use crate::OptimizerOptions;
-use crate::barrier::{RaiseBarriers, RemoveBarriers};
-use crate::decimals::DecimalArithmetic;
-use crate::grouping::Grouping;
-use crate::ordered_grouping::{LeafInOrder, OrderedGrouping};
 use exec::{Shared, SharedExec};
 use same::{repeatable, same};
 
 /// Whether two leaves of a plan (scans) give the same rows in the same partitions. Only their maker can tell; in doubt, they do not.
 pub type SameLeaf = Arc<dyn Fn(&dyn ExecutionPlan, &dyn ExecutionPlan) -> bool + Send + Sync>;
 
-/// DataFusion's physical rules with ours in their places among them.
-pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
-    // Joins take up the projections above them before the requirements are enforced, which makes operators anew: so there are fewer. What
-    // enforcing puts between is moved by the second one.
-    let is = |name: &'static str| move |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name() == name;
-    let from = rules.iter().position(is("ProjectionPushdown")).expect("DataFusion has this rule, twice");
-    let rule = rules.remove(from);
-    let to = rules.iter().position(is("EnsureRequirements")).expect("DataFusion has this rule, before projections are pushed down");
-    rules.insert(to, rule);
-    // Plans have their shape by then, and dynamic filters are not yet in the scans: later, two parts alike would differ by what the
-    // joins above them filter, and sharing one would lose rows.
-    let place = rules.iter().position(is("EnsureCooperative")).expect("DataFusion has this rule, before dynamic filters");
-    rules.insert(place, Arc::new(RaiseBarriers));
-    rules.insert(place, Arc::new(SharedSubplans::new(same_leaf)));
-    // Last: other rules know operators, not what stands for them.
-    rules.push(Arc::new(RemoveBarriers));
-    rules.push(Arc::new(OrderedGrouping::new(leaf_in_order)));
-    rules.push(Arc::new(DecimalArithmetic));
-    rules.push(Arc::new(Grouping));
-    rules
-}
-
 /// Whether what is below is run for several places, by one of them.
 pub fn is_shared(plan: &dyn ExecutionPlan) -> bool {
     plan.is::<SharedExec>()
 }
 
-/// The rule. It must run before dynamic filters are pushed down; see [`physical_rules`].
+/// The rule. It must run before dynamic filters are pushed down; see [`physical_rules`](crate::physical_rules).
 pub struct SharedSubplans {
     same_leaf: SameLeaf,
 }

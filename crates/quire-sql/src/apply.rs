@@ -7,7 +7,7 @@
 //!
 //! The planner makes joins from the inside out, each with the query around it. So it has none for a subquery that reads columns of a query
 //! further out ("suppliers of all parts": NOT EXISTS a part such that NOT EXISTS a supply of the part by the supplier). What is in the query
-//! that has those columns becomes a call in any query, before the planner tries.
+//! that has those columns becomes a call in any query, before the planner tries; not in the condition of a join, which could not wait for it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -28,6 +28,7 @@ use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Filter, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
@@ -49,17 +50,25 @@ const CALLED: &str = "quire:called";
 
 pub(crate) type State = Weak<RwLock<SessionState>>;
 
-/// The plan with its correlated subqueries as calls, when it reads a catalog; otherwise those within which some subquery reads further out
-/// than the query around it.
+/// The plan with its correlated subqueries as calls, when it reads a catalog.
 pub(crate) fn apply(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
-    if reads_catalog(&plan)? {
-        return everywhere(plan, state);
+    if !reads_catalog(&plan)? {
+        return Ok(plan);
     }
+    everywhere(plan, state)
+}
+
+/// The plan with its types resolved, and with calls for subqueries within which some subquery reads further out than the query around it.
+pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
+    let analyzed = |plan| session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {});
+    let plan = analyzed(plan)?;
     // Few queries have one at all.
-    match has_subquery(&plan, &|subquery| has_subquery(&subquery.subquery, &|_| true)) {
-        true => where_read_past(plan, state).map(|transformed| transformed.data),
-        false => Ok(plan),
+    if !has_subquery(&plan, &|subquery| has_subquery(&subquery.subquery, &|_| true)) {
+        return Ok(plan);
     }
+    // Not before: a call gives the type that is known then, and IN compares the types that both sides have then.
+    let plan = where_read_past(plan, state)?;
+    if plan.transformed { analyzed(plan.data) } else { Ok(plan.data) }
 }
 
 fn everywhere(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
@@ -90,10 +99,15 @@ fn where_read_past(plan: LogicalPlan, state: &State) -> Result<Transformed<Logic
     })
 }
 
-/// A filter whose calls are made by a projection below it: the planner may push a condition into a join, which cannot wait for a call.
+/// A filter whose calls are made by a projection below it, for the rows that pass its other conditions: the planner may push a condition into a
+/// join, which cannot wait for a call.
 fn calls_below(filter: Filter) -> Result<LogicalPlan> {
+    let (called, others): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
+        .into_iter()
+        .partition(|condition| condition.exists(|expr| Ok(is_call(expr))).unwrap_or(false));
+    let Some(called) = conjunction(called) else { return Ok(LogicalPlan::Filter(filter)) };
     let mut calls: Vec<Expr> = vec![];
-    let predicate = filter.predicate.clone().transform_up(|expr| {
+    let predicate = called.transform_up(|expr| {
         if !is_call(&expr) {
             return Ok(Transformed::no(expr));
         }
@@ -101,12 +115,12 @@ fn calls_below(filter: Filter) -> Result<LogicalPlan> {
         calls.push(expr.alias(name.as_str()));
         Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
     })?;
-    if calls.is_empty() {
-        return Ok(LogicalPlan::Filter(filter));
-    }
     let columns: Vec<Expr> = filter.input.schema().columns().into_iter().map(Expr::Column).collect();
-    let input = Arc::unwrap_or_clone(filter.input);
-    LogicalPlanBuilder::from(input).project(columns.iter().cloned().chain(calls))?.filter(predicate.data)?.project(columns)?.build()
+    let mut plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(filter.input));
+    if let Some(others) = conjunction(others) {
+        plan = plan.filter(others)?;
+    }
+    plan.project(columns.iter().cloned().chain(calls))?.filter(predicate.data)?.project(columns)?.build()
 }
 
 fn is_call(expr: &Expr) -> bool {
@@ -116,7 +130,9 @@ fn is_call(expr: &Expr) -> bool {
 
 fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
-        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) => Some(subquery),
+        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) => {
+            Some(subquery)
+        }
         _ => None,
     }
 }
@@ -500,7 +516,7 @@ impl Apply {
         if matches!(self.kind, Kind::Exists { .. }) {
             plan = LogicalPlanBuilder::from(plan).limit(0, Some(1))?.build()?;
         }
-        let plan = session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?;
+        let plan = analyzed(session, plan, &self.state)?;
         let (physical, _) = physical_plan(session, &plan, &self.state).await?;
         let batches = collect(physical, task_context(session)).await?;
         let rows: usize = batches.iter().map(|b| b.num_rows()).sum();

@@ -78,14 +78,10 @@ pub(crate) fn plan_source(context: &SessionContext, mut statement: Statement) ->
 
 async fn prepared(state: &mut SessionState, session: &State, statement: Statement, names: &[Option<String>]) -> Result<Query, SqlError> {
     let plan = logical_plan(state, session, statement).await?;
-    let plan = analyzed(state, plan)?;
+    // Only then do set operations, VALUES and CASE have the types that they will run with.
+    let plan = crate::apply::analyzed(state, plan, session).map_err(datafusion_error)?;
     let columns = output_columns(plan.schema().as_arrow(), names);
     Ok(Query { plan, is_optimized: false, columns: Arc::new(columns) })
-}
-
-/// The plan with its types resolved. Only then do set operations, VALUES and CASE have the types that they will run with.
-fn analyzed(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
-    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).map_err(datafusion_error)
 }
 
 /// Plans a statement with prepared expressions, and refuses what would bypass the session (DDL and DML that the planner would run itself).

@@ -4,7 +4,7 @@ use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join};
 
-use super::{ColumnEstimate, Estimate, Estimator, column_of, damped, predicate};
+use super::{ColumnEstimate, Estimate, column_of, damped, predicate};
 
 /// An anti join never takes all rows, whatever the keys' numbers say: that keys are contained is a guess.
 const ANTI_LEFT_MIN: f64 = 0.1;
@@ -60,43 +60,40 @@ struct Key {
     right: ColumnEstimate,
 }
 
-impl Estimator {
-    pub(super) fn join(&self, join: &Join) -> Estimate {
-        let left = self.estimate(&join.left);
-        let right = self.estimate(&join.right);
-        let key =
-            |(l, r): &(Expr, Expr)| Key { left: column_of(l, join.left.schema(), &left), right: column_of(r, join.right.schema(), &right) };
-        let keys: Vec<Key> = join.on.iter().map(key).collect();
-        let filter = filter_share(join, &left, &right);
+/// What a join gives of inputs that give this.
+pub(super) fn joined(join: &Join, left: Estimate, right: Estimate) -> Estimate {
+    let key =
+        |(l, r): &(Expr, Expr)| Key { left: column_of(l, join.left.schema(), &left), right: column_of(r, join.right.schema(), &right) };
+    let keys: Vec<Key> = join.on.iter().map(key).collect();
+    let filter = filter_share(join, &left, &right);
 
-        let mut inner = inner_rows(&keys, join.null_equality, &left, &right) * filter;
-        let pairs: Vec<(f64, f64)> = keys.iter().map(|k| (k.left.distinct, k.right.distinct)).collect();
-        let left_found = contained(&pairs, right.rows, filter);
-        let swapped: Vec<(f64, f64)> = pairs.iter().map(|(l, r)| (*r, *l)).collect();
-        let right_found = contained(&swapped, left.rows, filter);
-        let (left_alone, right_alone) = (left.rows * (1.0 - left_found), right.rows * (1.0 - right_found));
+    let mut inner = inner_rows(&keys, join.null_equality, &left, &right) * filter;
+    let pairs: Vec<(f64, f64)> = keys.iter().map(|k| (k.left.distinct, k.right.distinct)).collect();
+    let left_found = contained(&pairs, right.rows, filter);
+    let swapped: Vec<(f64, f64)> = pairs.iter().map(|(l, r)| (*r, *l)).collect();
+    let right_found = contained(&swapped, left.rows, filter);
+    let (left_alone, right_alone) = (left.rows * (1.0 - left_found), right.rows * (1.0 - right_found));
 
-        match join.join_type {
-            JoinType::LeftSemi => left_with_keys(left, left_found),
-            JoinType::RightSemi => left_with_keys(right, right_found),
-            JoinType::LeftAnti => left_with_keys(left, not_contained(left_found)),
-            JoinType::RightAnti => left_with_keys(right, not_contained(right_found)),
-            // The mark is the one column more; the schema's length adds it.
-            JoinType::LeftMark => left,
-            JoinType::RightMark => right,
-            JoinType::Inner => both(left, right, inner),
-            JoinType::Left => {
-                inner = inner.max(left.rows * left_found);
-                both(left, with_nulls(right, left_alone, inner), inner + left_alone)
-            }
-            JoinType::Right => {
-                inner = inner.max(right.rows * right_found);
-                both(with_nulls(left, right_alone, inner), right, inner + right_alone)
-            }
-            JoinType::Full => {
-                let rows = inner + left_alone + right_alone;
-                both(with_nulls(left, right_alone, rows), with_nulls(right, left_alone, rows), rows)
-            }
+    match join.join_type {
+        JoinType::LeftSemi => left_with_keys(left, left_found),
+        JoinType::RightSemi => left_with_keys(right, right_found),
+        JoinType::LeftAnti => left_with_keys(left, not_contained(left_found)),
+        JoinType::RightAnti => left_with_keys(right, not_contained(right_found)),
+        // The mark is the one column more; the schema's length adds it.
+        JoinType::LeftMark => left,
+        JoinType::RightMark => right,
+        JoinType::Inner => both(left, right, inner),
+        JoinType::Left => {
+            inner = inner.max(left.rows * left_found);
+            both(left, with_nulls(right, left_alone, inner), inner + left_alone)
+        }
+        JoinType::Right => {
+            inner = inner.max(right.rows * right_found);
+            both(with_nulls(left, right_alone, inner), right, inner + right_alone)
+        }
+        JoinType::Full => {
+            let rows = inner + left_alone + right_alone;
+            both(with_nulls(left, right_alone, rows), with_nulls(right, left_alone, rows), rows)
         }
     }
 }

@@ -125,11 +125,36 @@ impl Graph {
 
     /// Whether a join of the two sets has a key.
     pub(super) fn is_keyed(&self, left: Mask, right: Mask) -> bool {
-        bits(left).any(|bit| self.neighbors.get(bit).is_some_and(|n| n & right != 0))
-            || self.cluster.pairs.iter().any(|pair| {
-                (is_subset(pair.left_needs, left) && is_subset(pair.right_needs, right))
-                    || (is_subset(pair.left_needs, right) && is_subset(pair.right_needs, left))
-            })
+        bits(left).any(|bit| self.neighbors.get(bit).is_some_and(|n| n & right != 0)) || self.has_pair(left, right)
+    }
+
+    fn has_pair(&self, left: Mask, right: Mask) -> bool {
+        self.cluster.pairs.iter().any(|pair| {
+            (is_subset(pair.left_needs, left) && is_subset(pair.right_needs, right))
+                || (is_subset(pair.left_needs, right) && is_subset(pair.right_needs, left))
+        })
+    }
+
+    /// Joins of an order that have no key: by all equalities that follow with `closed`, else by those that the query states.
+    pub(super) fn products(&self, tree: &Tree, closed: bool) -> usize {
+        self.count_products(tree, closed).1
+    }
+
+    fn count_products(&self, tree: &Tree, closed: bool) -> (Mask, usize) {
+        match tree {
+            Tree::Leaf(leaf) => (1 << *leaf, 0),
+            Tree::Join(left, right) => {
+                let (left, in_left) = self.count_products(left, closed);
+                let (right, in_right) = self.count_products(right, closed);
+                let is_stated = |pair: &Mask| pair & left != 0 && pair & right != 0;
+                let is_keyed = match closed {
+                    true => self.is_keyed(left, right),
+                    false => self.has_pair(left, right) || self.classes.iter().any(|class| class.stated.iter().any(is_stated)),
+                };
+                (left | right, in_left + in_right + usize::from(!is_keyed))
+            }
+            Tree::Semi(left, _) => self.count_products(left, closed),
+        }
     }
 
     /// What an order costs.

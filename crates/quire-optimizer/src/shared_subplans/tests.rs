@@ -18,8 +18,8 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use super::exec::{Shared, SharedExec};
-use super::physical_rules;
 use crate::OptimizerOptions;
+use crate::physical_rules;
 use crate::stub::{StubScan, StubTable, same};
 
 /// Partitions of the test's scans.

@@ -1,0 +1,61 @@
+//! Which of the physical rules run, and in which order: DataFusion's and ours.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::config::ConfigOptions;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
+
+use crate::barrier::{RaiseBarriers, RemoveBarriers};
+use crate::decimals::DecimalArithmetic;
+use crate::grouping::Grouping;
+use crate::ordered_grouping::{LeafInOrder, OrderedGrouping};
+use crate::shared_subplans::{SameLeaf, SharedSubplans};
+
+/// DataFusion's physical rules with ours in their places among them.
+pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    // Joins take up the projections above them before the requirements are enforced, which makes operators anew: so there are fewer. What
+    // enforcing puts between is moved by the second one.
+    let is = |name: &'static str| move |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name() == name;
+    let from = rules.iter().position(is("ProjectionPushdown")).expect("DataFusion has this rule, twice");
+    let rule = rules.remove(from);
+    let to = rules.iter().position(is("EnsureRequirements")).expect("DataFusion has this rule, before projections are pushed down");
+    rules.insert(to, rule);
+    let place = rules.iter().position(is("FilterPushdown")).expect("DataFusion has this rule, before requirements are enforced");
+    rules[place] = Arc::new(OfFilters(rules[place].clone()));
+    // Plans have their shape by then, and dynamic filters are not yet in the scans: later, two parts alike would differ by what the
+    // joins above them filter, and sharing one would lose rows.
+    let place = rules.iter().position(is("EnsureCooperative")).expect("DataFusion has this rule, before dynamic filters");
+    rules.insert(place, Arc::new(RaiseBarriers));
+    rules.insert(place, Arc::new(SharedSubplans::new(same_leaf)));
+    // Last: other rules know operators, not what stands for them.
+    rules.push(Arc::new(RemoveBarriers));
+    rules.push(Arc::new(OrderedGrouping::new(leaf_in_order)));
+    rules.push(Arc::new(DecimalArithmetic));
+    rules.push(Arc::new(Grouping));
+    rules
+}
+
+/// DataFusion's rule for filters that operators have before execution, for plans that have one: it makes anew what it looks at, and logical rules
+/// have left few.
+#[derive(Debug)]
+struct OfFilters(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+
+impl PhysicalOptimizerRule for OfFilters {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.exists(|node| Ok(node.is::<FilterExec>()))? { self.0.optimize(plan, config) } else { Ok(plan) }
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}
