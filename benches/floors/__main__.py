@@ -34,18 +34,18 @@ def explained(system: Recording, sql: str) -> plans.Figures:
     return plans.figures([row[0] for row in rows])
 
 
-def planning_ms(system: Recording, sql: str, mode: str, repeats: int) -> float:
+def planning_ms(system: Recording, sql: str, mode: str) -> float:
     """Median time of planning. A plan is kept when its query comes for the second time, so the first two are not counted."""
     system.run(f"SELECT set_config('plan_cache_mode', '{mode}', false)")
-    answers = [system.run(f"EXPLAIN (SUMMARY) {sql}")[1] for _ in range(repeats + 2)]
+    answers = [system.run(f"EXPLAIN (SUMMARY) {sql}")[1] for _ in range(report.PLANNINGS + 2)]
     return statistics.median(plans.line_ms([row[0] for row in rows], "Planning Time") for rows in answers[2:])
 
 
-def planning(system: Recording, sql: str, repeats: int) -> Record:
+def planning(system: Recording, sql: str) -> Record:
     """Of a query that is new, and of one whose plan is kept."""
     return {
-        "planning_new_ms": planning_ms(system, sql, "force_custom_plan", repeats),
-        "planning_kept_ms": planning_ms(system, sql, "auto", repeats),
+        "planning_new_ms": planning_ms(system, sql, "force_custom_plan"),
+        "planning_kept_ms": planning_ms(system, sql, "auto"),
     }
 
 
@@ -56,7 +56,7 @@ def query(system: Recording, again: Again, number: int, repeats: int) -> Record:
     planned: Record = {"planning_new_ms": None, "planning_kept_ms": None}
     if not result.bad:
         try:
-            planned = planning(system, again.texts[number], repeats)
+            planned = planning(system, again.texts[number])
             runs = [explained(system, again.texts[number]) for _ in range(repeats)]
             figures = sorted(runs, key=lambda run: run.execution_ms)[len(runs) // 2]
         except Failed as error:

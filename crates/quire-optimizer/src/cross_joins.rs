@@ -127,16 +127,17 @@ fn connect(classes: &mut Vec<Vec<Column>>, left: &Column, right: &Column) {
     classes.push(joined);
 }
 
-/// What holds for a column holds for those that equal it: `a.t = b.t AND b.t = c.t AND c.t = 5` are filters of all three. DataFusion's rule for
+/// What holds for a column holds for those that equal it: with `a.t = b.t AND b.t = c.t`, `c.t = 5` is a filter of all three. DataFusion's rule for
 /// filters infers them along one key of each join. Not for numbers of which equal ones may differ (0 and -0).
 fn implied(conditions: &[Expr], classes: &[Vec<Column>], schema: &DFSchema) -> Result<Vec<Expr>> {
     let mut found: Vec<Expr> = vec![];
-    for condition in conditions.iter().filter(|condition| !condition.is_volatile() && !condition.contains_outer()) {
+    for condition in conditions {
         let columns = condition.column_refs();
         let Some(column) = columns.iter().next().filter(|_| columns.len() == 1) else { continue };
-        let has_subquery = condition
-            .exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))))?;
-        let Some(class) = classes.iter().find(|class| class.contains(column)).filter(|_| !has_subquery) else { continue };
+        let Some(class) = classes.iter().find(|class| class.contains(column)) else { continue };
+        if !only_compares(condition)? {
+            continue;
+        }
         if schema.field_from_column(column)?.data_type().is_floating() {
             continue;
         }
@@ -148,6 +149,22 @@ fn implied(conditions: &[Expr], classes: &[Vec<Column>], schema: &DFSchema) -> R
         }
     }
     Ok(found)
+}
+
+/// Whether an expression is comparisons with constants: what is computed may fail for rows that no other table has.
+fn only_compares(expr: &Expr) -> Result<bool> {
+    let computes = |expr: &Expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => {
+                let compares = [Operator::Eq, Operator::NotEq, Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq].contains(op);
+                !compares && !op.is_logic_operator()
+            }
+            Expr::Column(_) | Expr::Literal(..) | Expr::Not(_) | Expr::Between(_) | Expr::InList(_) | Expr::Like(_) => false,
+            Expr::IsNull(_) | Expr::IsNotNull(_) => false,
+            _ => true,
+        })
+    };
+    expr.exists(computes).map(|computes| !computes)
 }
 
 /// Makes `left = right` a key of the join where its sides meet. No if there is none, or it could not be hashed.

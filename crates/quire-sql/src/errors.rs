@@ -174,6 +174,10 @@ fn shared_error(error: &DataFusionError) -> SqlError {
         }
         DataFusionError::NotImplemented(message) => known(RUNNING, message).unwrap_or_else(|| SqlError::new("0A000", strip(message))),
         DataFusionError::Plan(message) => plan_message(strip(message)),
+        // Operators that evaluate expressions by themselves cannot wait for what runs a plan.
+        DataFusionError::Internal(message) if message.starts_with("async functions should not be called directly") => {
+            SqlError::unsupported("a subquery in this place that has to run for each row")
+        }
         DataFusionError::Execution(message) => arrow_message(message),
         DataFusionError::External(error) => match error.downcast_ref::<SqlError>() {
             Some(error) => error.clone(),
