@@ -3,7 +3,7 @@
 //! The rule looks for clusters: the largest connected parts of a plan that consist of inner joins, cross joins, semi and anti joins, and
 //! of filters and renamings between them. A cluster is taken apart into relations and predicates ([`cluster`]), both are weighed by
 //! statistics ([`graph`]), the best tree is searched for ([`search`]) and built ([`build`]). If it is not clearly cheaper than the one that
-//! stands there, and has as many products, nothing changes: that also makes the rule come to rest, for its own result is never clearly cheaper than itself.
+//! stands there, and has no more products, nothing changes: that also makes the rule come to rest, for its own result is never clearly cheaper than itself.
 //!
 //! # Why no answer changes
 //!
@@ -38,6 +38,10 @@ use graph::Graph;
 
 /// A new order must cost less than this share of the old one's: estimates are not better than that, and plans do not swing to and fro.
 const CLEARLY_CHEAPER: f64 = 0.9;
+
+/// An order with fewer products may cost so many times as much: a list of tables is written in any order, and where estimates are too low (one
+/// row of each side) a product is what turns out otherwise.
+const PRODUCT_RISK: f64 = 2.0;
 
 /// Whether a part of a plan is a cluster that the rule can take apart.
 pub(crate) fn can_be_ordered(plan: &Arc<LogicalPlan>) -> bool {
@@ -86,9 +90,8 @@ impl JoinOrder {
         let mut graph = Graph::new(cluster, &self.estimator)?;
         let best = search::best(&graph);
         let (before, after) = (graph.cost(&graph.cluster.original, false), graph.cost(&best, true));
-        // A list is written in any order. Where two are equally dear by the estimates, that with a product is the one that may turn out otherwise.
         let has_fewer_products = graph.products(&best, true) < graph.products(&graph.cluster.original, false);
-        if after >= before * CLEARLY_CHEAPER && !has_fewer_products {
+        if after >= before * if has_fewer_products { PRODUCT_RISK } else { CLEARLY_CHEAPER } {
             return Ok(None);
         }
         for leaf in &mut graph.cluster.leaves {

@@ -30,7 +30,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Filter, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, Filter, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parking_lot::RwLock;
@@ -281,6 +281,11 @@ fn as_call(expr: Expr, state: &State) -> Result<Transformed<Expr>> {
             let outer = outer_references(&subquery.subquery)?;
             Transformed::yes(call(Kind::Exists { negated }, &subquery, None, outer, state))
         }
+        Expr::InSubquery(InSubquery { expr, .. }) if expr.exists(|expr| Ok(is_call(expr)))? => {
+            return Err(DataFusionError::NotImplemented(
+                "IN of a subquery that has to run for each row, in one that has to, is not supported".into(),
+            ));
+        }
         Expr::InSubquery(InSubquery { subquery, negated, expr }) => {
             let outer = outer_references(&subquery.subquery)?;
             Transformed::yes(call(Kind::In { negated }, &subquery, Some(*expr), outer, state))
@@ -402,18 +407,20 @@ enum Kind {
 fn call(kind: Kind, subquery: &Subquery, operand: Option<Expr>, outer: Vec<(FieldRef, Column)>, state: &State) -> Expr {
     let columns: Vec<Column> = outer.into_iter().map(|(_, column)| column).collect();
     let args: Vec<Expr> = operand.into_iter().chain(columns.iter().cloned().map(Expr::Column)).collect();
+    let returned = |data_type| Field::new(CALL, data_type, true);
     let returns = match kind {
-        Kind::Value => subquery.subquery.schema().field(0).data_type().clone(),
-        Kind::Exists { .. } | Kind::In { .. } => DataType::Boolean,
+        // With what tells types apart that are one to Arrow.
+        Kind::Value => subquery.subquery.schema().field(0).as_ref().clone().with_name(CALL).with_nullable(true),
+        Kind::Exists { .. } | Kind::In { .. } => returned(DataType::Boolean),
         Kind::Rows { .. } => {
             let row = DataType::Struct(subquery.subquery.schema().as_arrow().fields().clone());
-            DataType::List(Arc::new(Field::new_list_field(row, true)))
+            returned(DataType::List(Arc::new(Field::new_list_field(row, true))))
         }
     };
     // Volatile, so that it stays where it is: joins and sorts cannot wait for it.
     let signature =
         if args.is_empty() { Signature::nullary(Volatility::Volatile) } else { Signature::any(args.len(), Volatility::Volatile) };
-    let function = Apply { kind, plan: subquery.subquery.clone(), columns, returns, state: state.clone(), signature };
+    let function = Apply { kind, plan: subquery.subquery.clone(), columns, returns: Arc::new(returns), state: state.clone(), signature };
     let function = AsyncScalarUDF::new(Arc::new(function)).into_scalar_udf();
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))
 }
@@ -424,7 +431,7 @@ struct Apply {
     kind: Kind,
     plan: Arc<LogicalPlan>,
     columns: Vec<Column>,
-    returns: DataType,
+    returns: FieldRef,
     state: State,
     signature: Signature,
 }
@@ -455,6 +462,10 @@ impl ScalarUDFImpl for Apply {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         Ok(self.returns.clone())
     }
 
@@ -484,7 +495,7 @@ impl AsyncScalarUDFImpl for Apply {
             out.push(answer);
         }
         if out.is_empty() {
-            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(&self.returns)));
+            return Ok(ColumnarValue::Array(new_empty_array(self.returns.data_type())));
         }
         Ok(ColumnarValue::Array(ScalarValue::iter_to_array(out)?))
     }
@@ -492,10 +503,10 @@ impl AsyncScalarUDFImpl for Apply {
 
 impl Apply {
     fn rows(&self, batches: &[RecordBatch], keeps_all: bool) -> Result<ScalarValue> {
-        let DataType::List(item) = &self.returns else { return Err(DataFusionError::Internal("rows are a list".into())) };
+        let DataType::List(item) = self.returns.data_type() else { return Err(DataFusionError::Internal("rows are a list".into())) };
         let DataType::Struct(fields) = item.data_type() else { return Err(DataFusionError::Internal("a row is a struct".into())) };
         if keeps_all && batches.iter().all(|b| b.num_rows() == 0) {
-            return ScalarValue::try_from(&self.returns);
+            return ScalarValue::try_from(self.returns.data_type());
         }
         let mut columns = vec![];
         for (i, field) in fields.iter().enumerate() {
@@ -540,8 +551,8 @@ impl Apply {
                 Err(sql_error(SqlError::new("21000", "more than one row returned by a subquery used as an expression")))
             }
             Kind::Value => match batches.iter().find(|b| b.num_rows() > 0) {
-                Some(batch) => ScalarValue::try_from_array(&cast(batch.column(0), &self.returns)?, 0),
-                None => ScalarValue::try_from(&self.returns),
+                Some(batch) => ScalarValue::try_from_array(&cast(batch.column(0), self.returns.data_type())?, 0),
+                None => ScalarValue::try_from(self.returns.data_type()),
             },
         }
     }
