@@ -167,3 +167,13 @@ async fn no_plan_is_kept_of_what_depends_on_the_moment() -> Result<()> {
     ensure!(served.reused().await? >= 4, "{} of them ran by a kept plan", served.reused().await?);
     served.quire.stop().await
 }
+
+/// Each part is a level of the plan, and the threads that walk it have a stack.
+#[tokio::test]
+async fn a_union_of_a_thousand_parts_is_planned() -> Result<()> {
+    let served = Served::start().await?;
+    let parts = vec!["SELECT id FROM parent"; 1000].join(" UNION ALL ");
+    let rows = answer(&served.client, &format!("SELECT count(*) FROM ({parts}) parts")).await?;
+    ensure!(rows == "10000", "{rows}");
+    Ok(())
+}

@@ -18,9 +18,15 @@ pub(crate) fn half_runtime(name: &'static str) -> anyhow::Result<Runtime> {
     runtime_with(name, |builder| builder.worker_threads(processors.div_ceil(2)))
 }
 
+/// Of each thread. A plan is walked by calling oneself for each level: 500 parts of a UNION ALL overflowed the 2 MiB that threads have by default,
+/// which ends the process. Only what is used is memory.
+const STACK_BYTES: usize = 32 << 20;
+
 fn runtime_with(name: &'static str, change: impl Fn(&mut Builder) -> &mut Builder) -> anyhow::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
-    change(builder.enable_all().thread_name(name)).build().with_context(|| format!("cannot start the {name} threads"))
+    change(builder.enable_all().thread_name(name).thread_stack_size(STACK_BYTES))
+        .build()
+        .with_context(|| format!("cannot start the {name} threads"))
 }
 
 /// Runs a command that ends by itself.
