@@ -21,7 +21,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, Join, Lo
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::join_order::can_be_ordered;
-use crate::rule::{contains, enabled};
+use crate::rule::{contains, enabled, equality_groups};
 
 /// The rule, with DataFusion's.
 #[derive(Debug)]
@@ -92,12 +92,12 @@ fn has_product(plan: &LogicalPlan) -> bool {
 
 /// The joins below a filter with its equalities as keys, below a filter by what else it says.
 fn with_keys(mut filter: Filter) -> Result<Transformed<LogicalPlan>> {
-    let (mut classes, mut others): (Vec<Vec<Column>>, Vec<Expr>) = (vec![], vec![]);
+    let (mut equal, mut others): (Vec<(Column, Column)>, Vec<Expr>) = (vec![], vec![]);
     for condition in split_conjunction_owned(filter.predicate) {
         let is_key = match &condition {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if give_key(&mut filter.input, left, right)? => {
                 if let (Expr::Column(left), Expr::Column(right)) = (left.as_ref(), right.as_ref()) {
-                    connect(&mut classes, left, right);
+                    equal.push((left.clone(), right.clone()));
                 }
                 true
             }
@@ -107,24 +107,10 @@ fn with_keys(mut filter: Filter) -> Result<Transformed<LogicalPlan>> {
             others.push(condition);
         }
     }
-    let implied = implied(&others, &classes, filter.input.schema())?;
+    let implied = implied(&others, &equality_groups(&equal), filter.input.schema())?;
     others.extend(implied);
     let Some(predicate) = conjunction(others) else { return Ok(Transformed::yes(Arc::unwrap_or_clone(filter.input))) };
     Filter::try_new(predicate, filter.input).map(|filter| Transformed::yes(LogicalPlan::Filter(filter)))
-}
-
-/// Adds an equality to classes of equal columns.
-fn connect(classes: &mut Vec<Vec<Column>>, left: &Column, right: &Column) {
-    let (mut touched, others): (Vec<_>, Vec<_>) =
-        std::mem::take(classes).into_iter().partition(|class| class.contains(left) || class.contains(right));
-    let mut joined = touched.drain(..).flatten().collect::<Vec<_>>();
-    for column in [left, right] {
-        if !joined.contains(column) {
-            joined.push(column.clone());
-        }
-    }
-    *classes = others;
-    classes.push(joined);
 }
 
 /// What holds for a column holds for those that equal it: with `a.t = b.t AND b.t = c.t`, `c.t = 5` is a filter of all three. DataFusion's rule for
@@ -135,10 +121,7 @@ fn implied(conditions: &[Expr], classes: &[Vec<Column>], schema: &DFSchema) -> R
         let columns = condition.column_refs();
         let Some(column) = columns.iter().next().filter(|_| columns.len() == 1) else { continue };
         let Some(class) = classes.iter().find(|class| class.contains(column)) else { continue };
-        if !only_compares(condition)? {
-            continue;
-        }
-        if schema.field_from_column(column)?.data_type().is_floating() {
+        if !only_compares(condition)? || schema.field_from_column(column)?.data_type().is_floating() {
             continue;
         }
         for other in class.iter().filter(|other| other != column) {

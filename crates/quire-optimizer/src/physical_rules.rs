@@ -41,8 +41,8 @@ pub fn physical_rules(same_leaf: SameLeaf, leaf_in_order: LeafInOrder) -> Vec<Ar
     rules
 }
 
-/// DataFusion's rule for filters that operators have before execution, for plans that have one: it makes anew what it looks at, and logical rules
-/// have left few.
+/// DataFusion's rule that pushes operators' filters down, for plans that have such an operator: logical rules leave few, and it makes anew what it
+/// looks at.
 #[derive(Debug)]
 struct OfFilters(Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 

@@ -1,5 +1,7 @@
 //! What rules have in common: their switch, and the walk over a plan.
 
+use std::collections::BTreeMap;
+
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
@@ -18,6 +20,23 @@ pub(crate) const SCAN_WORK: f64 = 0.25;
 pub(crate) fn enabled(config: &dyn OptimizerConfig, option: impl Fn(&OptimizerOptions) -> bool) -> bool {
     let options = config.options();
     options.extensions.get::<OptimizerOptions>().is_none_or(option)
+}
+
+/// What equalities connect, each group in order.
+pub(crate) fn equality_groups<T: Clone + Ord>(equalities: &[(T, T)]) -> Vec<Vec<T>> {
+    let mut group_of: BTreeMap<&T, usize> = BTreeMap::new();
+    for (index, (l, r)) in equalities.iter().enumerate() {
+        let left = *group_of.entry(l).or_insert(2 * index);
+        let right = *group_of.entry(r).or_insert(2 * index + 1);
+        for group in group_of.values_mut().filter(|group| **group == right) {
+            *group = left;
+        }
+    }
+    let mut groups: BTreeMap<usize, Vec<T>> = BTreeMap::new();
+    for (member, group) in group_of {
+        groups.entry(group).or_default().push(member.clone());
+    }
+    groups.into_values().collect()
 }
 
 /// Whether some node of the plan, or of a sub-query in its expressions, passes the test.

@@ -1,6 +1,5 @@
 //! A cluster with numbers: how many rows any set of its relations joins to, and what an order costs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, JoinType, Result};
@@ -9,6 +8,7 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
 
 use super::cluster::{Cluster, ColumnId, Leaf, Mask, Predicate, Semi, Tree};
 use crate::estimate::{ColumnEstimate, ROWS_MAX, column_of, contained, different_keys, not_contained, rows_of_smaller};
+use crate::rule::equality_groups;
 use crate::{Estimate, Estimator, selectivity};
 
 /// A join costs 1 for each row that it gives (C_out, Cluet and Moerkotte 1995), and a little for each that it reads: a row of the side
@@ -240,23 +240,6 @@ pub(super) fn bits(mut mask: Mask) -> impl Iterator<Item = usize> {
             bit
         })
     })
-}
-
-/// Columns that equalities connect, each group in order.
-fn equality_groups(equalities: &[(ColumnId, ColumnId)]) -> Vec<Vec<ColumnId>> {
-    let mut group_of: BTreeMap<ColumnId, usize> = BTreeMap::new();
-    for (index, (l, r)) in equalities.iter().enumerate() {
-        let left = *group_of.entry(*l).or_insert(2 * index);
-        let right = *group_of.entry(*r).or_insert(2 * index + 1);
-        for group in group_of.values_mut().filter(|group| **group == right) {
-            *group = left;
-        }
-    }
-    let mut groups: BTreeMap<usize, Vec<ColumnId>> = BTreeMap::new();
-    for (column, group) in group_of {
-        groups.entry(group).or_default().push(column);
-    }
-    groups.into_values().collect()
 }
 
 /// Puts conditions of one leaf into it: those that the query has, and that a class's members within the leaf are equal.
