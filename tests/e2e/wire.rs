@@ -8,7 +8,7 @@ use quire_tests::Quire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Nothing here takes longer, unless it hangs.
@@ -61,6 +61,12 @@ async fn parameters_of_every_kind_come_back() -> Result<()> {
         ensure!(row.get::<_, i16>(0) == -2 && row.get::<_, i32>(1) == i32::MIN && row.get::<_, i64>(2) == i64::MAX);
         ensure!(row.get::<_, f32>(3) == 1.5 && row.get::<_, f64>(4) == -0.25 && row.get::<_, &str>(5) == "héllo 'x'");
         ensure!(row.get::<_, bool>(6) && row.get::<_, &[u8]>(7) == b"\x00\xff\x01" && row.get::<_, Option<&str>>(8).is_none());
+        // Of a type that its value does not need, and that decides what the result is.
+        let plain = client.prepare_typed("SELECT $1, $2, $2 + 2147483647", &[Type::INT2, Type::INT8]).await?;
+        let row = client.query_one(&plain, &[&7i16, &-7i64]).await?;
+        ensure!(row.get::<_, i16>(0) == 7 && row.get::<_, i64>(1) == -7 && row.get::<_, i64>(2) == 2_147_483_640);
+        let array = client.prepare_typed("SELECT $1", &[Type::INT2_ARRAY]).await?;
+        ensure!(client.query_one(&array, &[&vec![1i16, -2]]).await?.get::<_, Vec<i16>>(0) == [1, -2]);
         Ok(())
     })
     .await

@@ -37,3 +37,16 @@ where
 pub fn wait<F: Future>(future: F) -> F::Output {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
+
+/// Polls a future that works for long without waiting: meanwhile the thread's other tasks move elsewhere, those too that nobody else
+/// could have taken over (a task that was just woken waits for its thread).
+pub fn aside<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| aside_now(|| future.as_mut().poll(context)))
+}
+
+/// The same for work without waiting.
+pub fn aside_now<T>(work: impl FnOnce() -> T) -> T {
+    let several = tokio::runtime::Handle::try_current().is_ok_and(|h| h.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if several { tokio::task::block_in_place(work) } else { work() }
+}

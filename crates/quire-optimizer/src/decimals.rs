@@ -63,7 +63,12 @@ fn changed(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
             Ok(ProjectionExpr { expr: narrow.data, alias: projected.alias.clone() })
         });
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
-        return Ok(if any { Some(Arc::new(ProjectionExec::try_new(exprs, input.clone())?)) } else { None });
+        if !any {
+            return Ok(None);
+        }
+        // Fields may have metadata that their expressions do not know of.
+        let new = ProjectionExec::try_new_with_schema_metadata(exprs, input.clone(), &node.schema())?;
+        return Ok(Some(Arc::new(new)));
     }
     let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return Ok(None) };
     if !matches!(aggregate.mode().input_mode(), AggregateInputMode::Raw) {

@@ -25,7 +25,11 @@ pub use null_keys::with_null_keys;
 mod passes;
 pub use passes::optimizer_rules;
 
+mod dependencies;
+pub use dependencies::with_true_dependencies;
+
 mod barrier;
+mod conditions;
 mod cross_joins;
 mod decimals;
 mod grouping;

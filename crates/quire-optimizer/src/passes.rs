@@ -5,15 +5,17 @@
 //! and find it in the first pass, or never; to ask them all again took a seventh of a query's planning. One of them undoes what ours did, too:
 //! `eliminate_cross_join` makes bushy orders left-deep. So the second pass has the rules named in [`AGAIN`] and ours.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 
+use crate::rule::contains;
 use crate::semi_join::SemiJoinPushdown;
-use crate::{JoinOrder, TableStatistics, cross_joins, magic_set, null_keys};
+use crate::{JoinOrder, TableStatistics, conditions, cross_joins, dependencies, magic_set, null_keys};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
@@ -33,7 +35,7 @@ const PUSH_DOWN_FILTER: &str = "push_down_filter";
 
 /// Both passes as one list, for an optimizer that is to make a single pass (`max_passes = 1`): DataFusion's rules with ours among them.
 pub fn optimizer_rules(defaults: Vec<Rule>, tables: Arc<dyn TableStatistics>) -> Vec<Rule> {
-    let mut first: Vec<Rule> = defaults.into_iter().map(in_our_terms).collect();
+    let mut first: Vec<Rule> = defaults.into_iter().flat_map(on_true_dependencies).map(in_our_terms).collect();
     let place = first.iter().position(|rule| rule.name() == PUSH_DOWN_FILTER).expect("DataFusion has this rule");
     let last = first.split_off(place + 1);
     let named = |name: &str| first.iter().find(|rule| rule.name() == name).cloned();
@@ -48,11 +50,21 @@ pub fn optimizer_rules(defaults: Vec<Rule>, tables: Arc<dyn TableStatistics>) ->
     first.into_iter().chain(again).chain(own).chain(keys).chain(last).collect()
 }
 
+/// The rule, after the one that makes the dependencies hold, if it relies on them.
+fn on_true_dependencies(rule: Rule) -> impl Iterator<Item = Rule> {
+    let relies = dependencies::RELY_ON_THEM.contains(&rule.name());
+    let before: Option<Rule> = if relies { Some(Arc::new(dependencies::TrueDependencies)) } else { None };
+    before.into_iter().chain([rule])
+}
+
 fn in_our_terms(rule: Rule) -> Rule {
     match rule.name() {
+        "decorrelate_lateral_join" => Arc::new(LateralJoins(rule)),
         "rewrite_set_comparison" => Arc::new(OnSetComparisons(rule)),
         "extract_equijoin_predicate" => Arc::new(null_keys::OrdinaryKeys(rule)),
         "eliminate_cross_join" => Arc::new(cross_joins::ListedJoins(rule)),
+        "replace_distinct_aggregate" => Arc::new(OrderedOnce(rule)),
+        PUSH_DOWN_FILTER => Arc::new(conditions::PushedConditions(rule)),
         _ => rule,
     }
 }
@@ -114,6 +126,37 @@ impl OptimizerRule for OfConditions {
     }
 }
 
+/// The rule that makes joins of LATERAL. Such a join also gives the columns that its condition reads, and what is above it has to know: other rules
+/// find columns by their places.
+#[derive(Debug)]
+struct LateralJoins(Rule);
+
+impl OptimizerRule for LateralJoins {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match contains(&plan, |node| matches!(node, LogicalPlan::Subquery(_))) {
+            true => self.joined(plan, config),
+            false => Ok(Transformed::no(plan)),
+        }
+    }
+}
+
+impl LateralJoins {
+    /// The plan with such joins, and with what is above them as they have made it. The rule does not look below a join that it has made.
+    fn joined(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let joined = self.0.rewrite(plan, config)?;
+        if joined.transformed {
+            return Ok(Transformed::yes(joined.data));
+        }
+        let below = joined.data.map_subqueries(|query| self.joined(query, config))?;
+        let below = below.transform_sibling(|plan| plan.map_children(|input| self.joined(input, config)))?;
+        if below.transformed { below.map_data(LogicalPlan::recompute_schema) } else { Ok(below) }
+    }
+}
+
 /// The rule that rewrites `= ANY (SELECT …)`, for queries that have one: it makes a schema of the inputs of each node before it looks.
 #[derive(Debug)]
 struct OnSetComparisons(Rule);
@@ -132,6 +175,35 @@ impl OptimizerRule for OnSetComparisons {
             true => self.0.rewrite(plan, config),
             false => Ok(Transformed::no(plan)),
         }
+    }
+}
+
+/// The rule that takes the first row of each group for DISTINCT ON. By what it is asked for twice (`ORDER BY x, s, s DESC`) rows are ordered
+/// once: the aggregates that it makes fail at more.
+#[derive(Debug)]
+struct OrderedOnce(Rule);
+
+impl OptimizerRule for OrderedOnce {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Distinct(Distinct::On(mut distinct)) = plan else { return self.0.rewrite(plan, config) };
+        // The first are those of the groups, one for each.
+        let groups = distinct.on_expr.len();
+        if let Some(order) = &mut distinct.sort_expr {
+            let (mut seen, mut count) = (HashSet::new(), 0);
+            order.retain(|sorted| {
+                count += 1;
+                seen.insert(sorted.expr.clone().unalias()) || count <= groups
+            });
+        }
+        self.0.rewrite(LogicalPlan::Distinct(Distinct::On(distinct)), config)
     }
 }
 

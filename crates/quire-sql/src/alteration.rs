@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{self, DataType, Expr, Ident, VisitMut, VisitorMut};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{ColumnDef, ColumnId, ConstraintDef, ConstraintKind, Generated, SqlType, TableDef};
 
@@ -237,7 +237,7 @@ pub(crate) fn takes_from_sequence(column: &ColumnDef) -> bool {
 }
 
 fn parse_expression(sql: &str) -> Result<Expr, SqlError> {
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_expr());
+    let parsed = Parser::new(&PgDialect).try_with_sql(sql).and_then(|mut p| p.parse_expr());
     parsed.map_err(|e| parser_error(&e, sql))
 }
 

@@ -35,9 +35,9 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parking_lot::RwLock;
 
-use crate::SqlError;
 use crate::functions::sql_error;
 use crate::query::task_context;
+use crate::{SqlError, misread};
 
 /// The column that has the rows of LATERAL while they are a list.
 const LATERAL: &str = "quire:lateral";
@@ -55,24 +55,25 @@ pub(crate) fn apply(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     if !reads_catalog(&plan)? {
         return Ok(plan);
     }
-    everywhere(plan, state)
+    everywhere(plan, state, false)
 }
 
-/// The plan with its types resolved, and with calls for subqueries within which some subquery reads further out than the query around it.
+/// The plan with its types resolved, and with calls for subqueries within which some subquery reads further out than the query around it, and
+/// for those that joins would misread.
 pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
     let analyzed = |plan| session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {});
     let plan = analyzed(plan)?;
-    // Few queries have one at all.
-    if !has_subquery(&plan, &|subquery| has_subquery(&subquery.subquery, &|_| true)) {
-        return Ok(plan);
-    }
     // Not before: a call gives the type that is known then, and IN compares the types that both sides have then.
-    let plan = where_read_past(plan, state)?;
+    // Few queries have one within another at all.
+    let is_deep = has_subquery(&plan, &|subquery| has_subquery(&subquery.subquery, &|_| true));
+    let plan = if is_deep { where_read_past(plan, state)? } else { Transformed::no(plan) };
+    let plan = plan.transform_data(|plan| misread::apply(plan, state))?;
     if plan.transformed { analyzed(plan.data) } else { Ok(plan.data) }
 }
 
-fn everywhere(plan: LogicalPlan, state: &State) -> Result<LogicalPlan> {
-    plan.transform_up(|node| with_calls(node, state)).map(|transformed| transformed.data)
+/// With `in_conditions`, for EXISTS and IN of filters as well.
+fn everywhere(plan: LogicalPlan, state: &State, in_conditions: bool) -> Result<LogicalPlan> {
+    plan.transform_up(|node| with_calls(node, state, in_conditions)).map(|transformed| transformed.data)
 }
 
 fn where_read_past(plan: LogicalPlan, state: &State) -> Result<Transformed<LogicalPlan>> {
@@ -101,7 +102,7 @@ fn where_read_past(plan: LogicalPlan, state: &State) -> Result<Transformed<Logic
 
 /// A filter whose calls are made by a projection below it, for the rows that pass its other conditions: the planner may push a condition into a
 /// join, which cannot wait for a call.
-fn calls_below(filter: Filter) -> Result<LogicalPlan> {
+pub(crate) fn calls_below(filter: Filter) -> Result<LogicalPlan> {
     let (called, others): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
         .into_iter()
         .partition(|condition| condition.exists(|expr| Ok(is_call(expr))).unwrap_or(false));
@@ -173,7 +174,7 @@ pub(crate) async fn physical_plan(
     match Box::pin(of_resolved(session, plan)).await {
         // Calls are to be analysed.
         Err(error) if has_no_join(&error) => {
-            let physical = Box::pin(session.create_physical_plan(&everywhere(plan.clone(), state)?)).await?;
+            let physical = Box::pin(session.create_physical_plan(&everywhere(plan.clone(), state, true)?)).await?;
             Ok((physical, None))
         }
         planned => planned.map(|(physical, optimized)| (physical, Some(optimized))),
@@ -254,21 +255,32 @@ fn lateral(join: &Join, state: &State) -> Result<Option<LogicalPlan>> {
     plan.build().map(Some)
 }
 
-fn with_calls(node: LogicalPlan, state: &State) -> Result<Transformed<LogicalPlan>> {
+fn with_calls(node: LogicalPlan, state: &State, in_conditions: bool) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Join(join) = &node
         && let Some(plan) = lateral(join, state)?
     {
         return Ok(Transformed::yes(plan));
     }
-    let joinable = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
-    rewritten(node, |expr, _| match expr {
-        Expr::Exists(_) | Expr::InSubquery(_) if joinable => Ok(Transformed::no(expr)),
-        expr => as_call(expr, state),
-    })
+    let is_filter = matches!(node, LogicalPlan::Filter(_));
+    let is_join = matches!(node, LogicalPlan::Join(_));
+    let changed = rewritten(node, |expr, _| match &expr {
+        Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. })
+            if is_join || is_filter && (!in_conditions || subquery.outer_ref_columns.is_empty()) =>
+        {
+            Ok(Transformed::no(expr))
+        }
+        _ => as_call(expr, state),
+    })?;
+    match changed {
+        Transformed { data: LogicalPlan::Filter(filter), transformed: true, .. } if in_conditions => {
+            calls_below(filter).map(Transformed::yes)
+        }
+        other => Ok(other),
+    }
 }
 
 /// A subquery as a call, if it depends on the query around it or is no value of its own.
-fn as_call(expr: Expr, state: &State) -> Result<Transformed<Expr>> {
+pub(crate) fn as_call(expr: Expr, state: &State) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::ScalarSubquery(subquery) => {
             let outer = outer_references(&subquery.subquery)?;

@@ -138,7 +138,7 @@ fn row_values(value: Expr) -> Result<Vec<Expr>, SqlError> {
     }
 }
 
-fn is_row(name: &ObjectName) -> bool {
+pub(crate) fn is_row(name: &ObjectName) -> bool {
     matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if name.quote_style.is_none() && fold(name) == "row")
 }
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use crate::dialect::PgDialect;
 use arrow::array::{Array, AsArray};
 use datafusion::sql::sqlparser::ast::{self, CastKind, DataType, Expr, LimitClause, Query, SetExpr, Statement, UnaryOperator, Value};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::SqlType;
 
@@ -190,6 +190,7 @@ pub(crate) fn with_nulls(mut statement: Statement, types: &[WireType]) -> Statem
         let null = Expr::Value(Value::Null.into());
         match types.get(n - 1) {
             Some(WireType::Scalar(ty)) => cast_to(null, *ty),
+            Some(WireType::Array(item)) => null_array(*item),
             _ => null,
         }
     });
@@ -229,15 +230,21 @@ fn literal(value: &ParamValue, ty: WireType) -> Result<Expr, SqlError> {
         WireType::Name | WireType::QuotedChar | WireType::Unknown => SqlType::Text,
         WireType::Array(item) | WireType::Vector(item) => {
             if value.is_null(0) {
-                return Ok(Expr::Value(Value::Null.into()));
+                return Ok(null_array(item));
             }
             let items = value.as_list_opt::<i32>().map(|l| l.value(0));
             let items = items.ok_or_else(|| SqlError::internal("an array parameter is no array"))?;
-            let elements = (0..items.len()).map(|i| scalar_literal(&items, i, item)).collect();
+            let elements = (0..items.len()).map(|i| parameter_literal(&items, i, item)).collect();
             return Ok(Expr::Array(ast::Array { elem: elements, named: true }));
         }
     };
-    Ok(scalar_literal(value, 0, scalar))
+    Ok(parameter_literal(value, 0, scalar))
+}
+
+/// A parameter's value. Digits by themselves would be an int4, whatever the parameter is, unless they are more than that can have.
+fn parameter_literal(array: &arrow::array::ArrayRef, row: usize, ty: SqlType) -> Expr {
+    let literal = scalar_literal(array, row, ty);
+    if array.is_valid(row) && matches!(ty, SqlType::Int2 | SqlType::Int8) { cast_to(literal, ty) } else { literal }
 }
 
 /// A value as a literal of its type.
@@ -249,13 +256,7 @@ pub(crate) fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: Sql
     values::write_text(array, row, ty, &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
     match ty {
-        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => match text.strip_prefix('-') {
-            Some(digits) => {
-                let number = Expr::Value(Value::Number(digits.to_string(), false).into());
-                Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number) }))
-            }
-            None => Expr::Value(Value::Number(text, false).into()),
-        },
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => integer(&text),
         SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => Expr::Value(Value::SingleQuotedString(text).into()),
         SqlType::Bytea => Expr::Value(Value::HexStringLiteral(text.trim_start_matches("\\x").to_string()).into()),
         SqlType::Bool => Expr::Value(Value::Boolean(text == "t").into()),
@@ -263,8 +264,25 @@ pub(crate) fn scalar_literal(array: &arrow::array::ArrayRef, row: usize, ty: Sql
     }
 }
 
+fn integer(text: &str) -> Expr {
+    let number = |digits: &str| Expr::Value(Value::Number(digits.to_string(), false).into());
+    match text.strip_prefix('-') {
+        Some(digits) => Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number(digits)) })),
+        None => number(text),
+    }
+}
+
 pub(crate) fn cast_to(expr: Expr, ty: SqlType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type: ast_type(ty), array: false, format: None }
+    cast(expr, ast_type(ty))
+}
+
+fn null_array(item: SqlType) -> Expr {
+    let item = ast::ArrayElemTypeDef::SquareBracket(Box::new(ast_type(item)), None);
+    cast(Expr::Value(Value::Null.into()), DataType::Array(item))
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 fn ast_type(ty: SqlType) -> DataType {
@@ -317,7 +335,7 @@ fn refuse_locking(statement: &Statement) -> Result<(), SqlError> {
 
 /// The expression of a DEFAULT or CHECK.
 pub(crate) fn parse_sql_expression(sql: &str) -> Result<Expr, SqlError> {
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
+    let mut parser = Parser::new(&PgDialect).try_with_sql(sql).map_err(|e| parser_error(&e, sql))?;
     parser.parse_expr().map_err(|e| parser_error(&e, sql))
 }
 

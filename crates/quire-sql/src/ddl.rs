@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{self, CharacterLength, DataType, ExactNumberInfo, Expr, ObjectName, TimezoneInfo};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{ColumnDef, ColumnId, SqlType, TableDef, TableId};
 
@@ -131,7 +131,7 @@ pub(crate) fn duplicate_column(name: &str) -> SqlError {
 
 /// The columns of a table that the text of one of its CHECKs mentions.
 pub(crate) fn check_columns(table: &TableDef, sql: &str) -> Vec<ColumnId> {
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_expr());
+    let parsed = Parser::new(&PgDialect).try_with_sql(sql).and_then(|mut p| p.parse_expr());
     let names = parsed.map(|expr| mentioned_columns(&expr)).unwrap_or_default();
     table.columns.iter().filter(|c| names.contains(&c.name)).map(|c| c.id).collect()
 }

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dialect::PgDialect;
 use arrow::array::BooleanArray;
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::record_batch::RecordBatch;
 use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Value};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{Catalog, ConstraintDef, ConstraintKind, Deferrable, TableDef, TableId};
 
@@ -225,7 +225,7 @@ fn asked(function: &Function) -> Result<(Option<Vec<ObjectName>>, bool), SqlErro
     if list.eq_ignore_ascii_case("all") {
         return Ok((None, deferred));
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(list).map_err(|e| parser_error(&e, list))?;
+    let mut parser = Parser::new(&PgDialect).try_with_sql(list).map_err(|e| parser_error(&e, list))?;
     let names = parser.parse_comma_separated(|parser| parser.parse_object_name(false)).map_err(|e| parser_error(&e, list))?;
     Ok((Some(names), deferred))
 }

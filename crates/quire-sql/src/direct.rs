@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use crate::dialect::PgDialect;
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, Schema};
@@ -18,7 +19,6 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor,
     UnaryOperator, Value, Values,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use futures::stream;
 use quire_scan::{OwnRows, row_id_field};
@@ -383,7 +383,7 @@ static PLAIN_SELECT: LazyLock<Option<Box<Query>>> = LazyLock::new(|| parsed_quer
 static PLAIN_VALUES: LazyLock<Option<Box<Query>>> = LazyLock::new(|| parsed_query("VALUES (1)"));
 
 fn parsed_query(sql: &str) -> Option<Box<Query>> {
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()
+    Parser::new(&PgDialect).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()
 }
 
 pub(crate) fn plain_select(query: &Query) -> Option<PlainSelect> {

@@ -95,7 +95,7 @@ pub(crate) fn is_retryable(error: &SqlError) -> bool {
 pub(crate) fn parser_error(error: &ParserError, sql: &str) -> SqlError {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
-        ParserError::RecursionLimitExceeded => return SqlError::new("54001", "statement is nested too deeply"),
+        ParserError::RecursionLimitExceeded => return crate::nesting::too_deep(),
     };
     let position = line_and_column(&text).and_then(|(line, column)| character_position(sql, line, column));
     let found = text.split("found: ").nth(1).map(|f| f.split(" at Line").next().unwrap_or(f).trim().to_string());

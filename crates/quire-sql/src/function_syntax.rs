@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::SqlError;
+use crate::assign::is_row;
 use crate::functions;
 use crate::names::fold;
 use crate::rewrite::{function, type_argument};
@@ -87,19 +88,18 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), SqlError> {
             *expr = quantified(left, compare_op, right, false);
         }
         // A row is NULL when all of it is, and not NULL when none of it is.
-        Expr::IsNull(row) | Expr::IsNotNull(row) if matches!(row.as_ref(), Expr::Tuple(_)) => {
-            let Expr::Tuple(items) = row.as_ref() else { return Ok(()) };
-            let items = items.clone();
+        Expr::IsNull(row) | Expr::IsNotNull(row) => {
+            let Some(items) = row_items(row) else { return Ok(()) };
             let null = matches!(expr, Expr::IsNull(_));
             let check = |item: Expr| if null { Expr::IsNull(Box::new(item)) } else { Expr::IsNotNull(Box::new(item)) };
             *expr = all_of(items.into_iter().map(check), BinaryOperator::And);
         }
         Expr::BinaryOp { left, op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq), right } => {
-            let (Expr::Tuple(one), Expr::Tuple(other)) = (left.as_ref(), right.as_ref()) else { return Ok(()) };
+            let (Some(one), Some(other)) = (row_items(left), row_items(right)) else { return Ok(()) };
             if one.len() != other.len() {
                 return Err(SqlError::syntax("unequal number of entries in row expressions"));
             }
-            let pairs = one.iter().cloned().zip(other.iter().cloned()).map(|(left, right)| Expr::BinaryOp {
+            let pairs = one.into_iter().zip(other).map(|(left, right)| Expr::BinaryOp {
                 left: Box::new(Expr::Nested(Box::new(left))),
                 op: op.clone(),
                 right: Box::new(Expr::Nested(Box::new(right))),
@@ -107,14 +107,63 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), SqlError> {
             let joined_by = if *op == BinaryOperator::Eq { BinaryOperator::And } else { BinaryOperator::Or };
             *expr = all_of(pairs.collect::<Vec<_>>().into_iter(), joined_by);
         }
+        Expr::BinaryOp {
+            left,
+            op: op @ (BinaryOperator::Lt | BinaryOperator::LtEq | BinaryOperator::Gt | BinaryOperator::GtEq),
+            right,
+        } => {
+            let (Some(one), Some(other)) = (row_items(left), row_items(right)) else { return Ok(()) };
+            if one.len() != other.len() {
+                return Err(SqlError::syntax("unequal number of entries in row expressions"));
+            }
+            if let Some(compared) = in_order(&one, &other, op) {
+                *expr = compared;
+            }
+        }
         Expr::Function(call) => arguments(call)?,
         _ => {}
     }
     Ok(())
 }
 
+/// The items of `(a, b)` or `ROW (a, b)`.
+pub(crate) fn row_items(expr: &Expr) -> Option<Vec<Expr>> {
+    match expr {
+        Expr::Tuple(items) => Some(items.clone()),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), over: None, .. }) if is_row(name) => {
+            let item = |argument: &FunctionArg| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(item)) => Some(item.clone()),
+                _ => None,
+            };
+            list.args.iter().map(item).collect()
+        }
+        _ => None,
+    }
+}
+
+/// Rows compared by `<` or its kind: by their first items that are not equal, which gives NULL where it cannot be told whether these are.
+fn in_order(one: &[Expr], other: &[Expr], op: &BinaryOperator) -> Option<Expr> {
+    let strictly = match op {
+        BinaryOperator::Lt | BinaryOperator::LtEq => BinaryOperator::Lt,
+        _ => BinaryOperator::Gt,
+    };
+    let nested = |expr: Expr| Box::new(Expr::Nested(Box::new(expr)));
+    let compared = |(left, right): (&Expr, &Expr), op: &BinaryOperator| Expr::BinaryOp {
+        left: nested(left.clone()),
+        op: op.clone(),
+        right: nested(right.clone()),
+    };
+    let mut pairs = one.iter().zip(other).rev();
+    let last = compared(pairs.next()?, op);
+    let whole = pairs.fold(last, |rest, pair| {
+        let equal = Expr::BinaryOp { left: nested(compared(pair, &BinaryOperator::Eq)), op: BinaryOperator::And, right: nested(rest) };
+        Expr::BinaryOp { left: nested(compared(pair, &strictly)), op: BinaryOperator::Or, right: nested(equal) }
+    });
+    Some(*nested(whole))
+}
+
 /// The parts joined by AND or OR.
-fn all_of(parts: impl Iterator<Item = Expr>, op: BinaryOperator) -> Expr {
+pub(crate) fn all_of(parts: impl Iterator<Item = Expr>, op: BinaryOperator) -> Expr {
     let joined = parts.reduce(|left, right| Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) });
     Expr::Nested(Box::new(joined.unwrap_or(Expr::Value(Value::Boolean(true).into()))))
 }

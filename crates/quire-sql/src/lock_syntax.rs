@@ -88,14 +88,14 @@ fn clauses(tokens: &[TokenWithSpan], start: usize, strength: &str, body: usize) 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use crate::dialect::PgDialect;
     use datafusion::sql::sqlparser::parser::Parser;
     use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
     fn check(sql: &str, expected: &str) {
-        let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().unwrap();
+        let tokens = Tokenizer::new(&PgDialect, sql).tokenize_with_location().unwrap();
         let tokens = tokens.into_iter().filter(|t| !matches!(t.token, datafusion::sql::sqlparser::tokenizer::Token::Whitespace(_)));
-        let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(super::rewrite(tokens.collect()));
+        let mut parser = Parser::new(&PgDialect).with_tokens_with_locations(super::rewrite(tokens.collect()));
         assert_eq!(parser.parse_statement().unwrap().to_string(), expected);
     }
 

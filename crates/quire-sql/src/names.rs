@@ -228,13 +228,21 @@ pub(crate) fn name_columns(statement: &mut Statement) -> Vec<Option<String>> {
     // A wildcard may bring a column of the same name.
     let wildcard = names.iter().any(Option::is_none);
     let mut seen = HashSet::new();
+    let mut columns: Vec<Vec<String>> = vec![];
     let mut renamed = vec![];
     for (i, item) in select.projection.iter_mut().enumerate() {
         let Some(name) = &names[i] else { continue };
         let unique = names.iter().filter(|n| n.as_ref() == Some(name)).count() == 1;
         match item {
             // A plain column keeps its name; ORDER BY and set operations go on finding it.
-            SelectItem::UnnamedExpr(expr) if is_column(expr) && !wildcard && seen.insert(expr.to_string()) => {}
+            SelectItem::UnnamedExpr(expr)
+                if is_column(expr)
+                    && !wildcard
+                    && !columns.iter().any(|other| may_be_one(other, &parts(expr)))
+                    && seen.insert(expr.to_string()) =>
+            {
+                columns.push(parts(expr));
+            }
             SelectItem::UnnamedExpr(expr) => {
                 let alias = marked(name, i);
                 if unique {
@@ -262,9 +270,30 @@ fn order_by_names(query: &mut Query, renamed: &[(String, Ident)]) {
     }
 }
 
+/// Gives the columns of a query that nobody refers to by their names, one of the right side of a set operation, names that are unique.
+pub(crate) fn name_apart(body: &mut SetExpr) {
+    if let Some(select) = leading_select(body) {
+        mark_namesakes(select);
+    }
+}
+
+/// Has the planner tell columns apart that have the name of one before them.
+fn mark_namesakes(select: &mut Select) {
+    let mut seen = HashSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let Some(name) = item_name(item).filter(|name| !seen.insert(name.clone())) else { continue };
+        match item {
+            SelectItem::UnnamedExpr(expr) => *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: marked(&name, i) },
+            SelectItem::ExprWithAlias { alias, .. } => *alias = marked(&name, i),
+            _ => {}
+        }
+    }
+}
+
 /// Names the columns of a query that others refer to by them: in FROM, or in WITH.
 pub(crate) fn name_derived(query: &mut Query) {
     let Some(select) = leading_select(&mut query.body) else { return };
+    mark_namesakes(select);
     let mut seen: HashSet<String> = select.projection.iter().filter(|item| is_named(item)).filter_map(item_name).collect();
     for (i, item) in select.projection.iter_mut().enumerate() {
         if is_named(item) {
@@ -283,6 +312,20 @@ fn is_named(item: &SelectItem) -> bool {
         SelectItem::UnnamedExpr(expr) => is_column(expr),
         _ => true,
     }
+}
+
+/// The parts of a column's name.
+fn parts(column: &Expr) -> Vec<String> {
+    match column {
+        Expr::Identifier(ident) => vec![fold(ident)],
+        Expr::CompoundIdentifier(parts) => parts.iter().map(fold).collect(),
+        _ => vec![],
+    }
+}
+
+/// Whether two names may mean one column, as `x` and `t.x` do.
+fn may_be_one(a: &[String], b: &[String]) -> bool {
+    a.iter().rev().zip(b.iter().rev()).all(|(a, b)| a == b)
 }
 
 pub(crate) fn is_column(expr: &Expr) -> bool {

@@ -1,7 +1,7 @@
-//! Correlated sub-queries that stand for a value and might have several rows: `(SELECT x FROM s WHERE s.id = t.id)`.
+//! Sub-queries that stand for a value and might have several rows, or none: `(SELECT x FROM s WHERE s.id = t.id)`.
 //!
 //! The planner makes a join of them only when an aggregate says that there is one row. So there is one here, which takes the first row and
-//! notes whether there are more; the function around it refuses them (21000).
+//! notes whether there are more; the function around it refuses them (21000). That row is NULL where there was none.
 
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use crate::apply::rewritten;
 use crate::functions::{first_row, only_value};
 
+/// What the value is called within the sub-query: by its own name it might be taken for the column that a condition pulls out of it.
+const ONLY: &str = "quire:only";
+
 /// The plan with such sub-queries cut to their only row.
 pub(crate) fn apply(plan: LogicalPlan) -> Result<LogicalPlan> {
     if !has_any(&plan)? {
@@ -21,7 +24,7 @@ pub(crate) fn apply(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
     let changed = plan.transform_up_with_subqueries(|node| {
         rewritten(node, |expr, _| match expr {
-            Expr::ScalarSubquery(subquery) if may_have_several(&subquery) => Ok(Transformed::yes(only(subquery)?)),
+            Expr::ScalarSubquery(subquery) if is_to_be_cut(&subquery) => Ok(Transformed::yes(only(subquery)?)),
             other => Ok(Transformed::no(other)),
         })
     })?;
@@ -32,16 +35,31 @@ fn has_any(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
-            found |= expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(subquery) if may_have_several(subquery))))?;
+            found |= expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(subquery) if is_to_be_cut(subquery))))?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })?;
     Ok(found)
 }
 
-fn may_have_several(subquery: &Subquery) -> bool {
+/// Whether it might have several rows, or none although the planner, which goes by its column, takes it for a value that is never NULL.
+fn is_to_be_cut(subquery: &Subquery) -> bool {
     let plan = subquery.subquery.as_ref();
-    !subquery.outer_ref_columns.is_empty() && plan.max_rows().is_none_or(|rows| rows > 1) && !is_aggregated(plan)
+    let is_correlated = !subquery.outer_ref_columns.is_empty();
+    let may_have_several = is_correlated && plan.max_rows().is_none_or(|rows| rows > 1) && !is_aggregated(plan);
+    let seems_never_null = plan.schema().fields().first().is_some_and(|field| !field.is_nullable());
+    may_have_several || (seems_never_null && !has_a_row(plan))
+}
+
+/// Whether it has a row in any case.
+pub(crate) fn has_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => has_a_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_a_row(&alias.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(relation) => relation.produce_one_row,
+        _ => false,
+    }
 }
 
 /// Whether the planner sees an aggregate.
@@ -57,11 +75,10 @@ fn is_aggregated(plan: &LogicalPlan) -> bool {
 
 fn only(subquery: Subquery) -> Result<Expr> {
     let Subquery { subquery: plan, outer_ref_columns, spans } = subquery;
-    let name = plan.schema().field(0).name().clone();
     let values = plan.schema().columns().into_iter().map(Expr::Column).take(1).collect();
     let first = AggregateFunction::new_udf(Arc::new(first_row()), values, false, None, vec![], None);
     let plan = LogicalPlanBuilder::from(plan.as_ref().clone()).aggregate(Vec::<Expr>::new(), [Expr::AggregateFunction(first)])?.build()?;
-    let first: Vec<Expr> = plan.schema().columns().into_iter().map(|column| Expr::Column(column).alias(name.as_str())).collect();
+    let first: Vec<Expr> = plan.schema().columns().into_iter().map(|column| Expr::Column(column).alias(ONLY)).collect();
     let plan = LogicalPlanBuilder::from(plan).project(first)?.build()?;
     let subquery = Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans });
     Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(only_value()), vec![subquery])))

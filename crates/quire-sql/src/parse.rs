@@ -1,16 +1,14 @@
 //! SQL text to statements.
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{CopySource, CopyTarget, Statement};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use crate::errors::parser_error;
-use crate::{SqlError, syntax, system_query};
+use crate::{SqlError, nesting, syntax, system_query};
 
-/// Nesting that a statement may have; the planner recurses.
-const DEPTH_MAX: usize = 100;
 /// Characters of SQL text in logs.
 const LOGGED_CHARACTERS: usize = 500;
 
@@ -34,17 +32,18 @@ impl Parsed {
     }
 }
 
-/// Splits a query string. 42601 when it does not parse.
+/// Splits a query string. 42601 when it does not parse, 54001 when it is nested too deeply.
 pub(crate) fn parse(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     let mut tokens = match syntax::tokens(sql) {
         Ok(tokens) => tokens.map_err(|e| e.located_in(sql))?,
         Err(error) => return Err(parser_error(&ParserError::from(error), sql)),
     };
+    nesting::check(&tokens)?;
     if copies_from_stdin(&tokens) && tokens.last().is_some_and(|t| t.token != Token::SemiColon) {
         // The parser wants inline data to follow; drivers send the bare statement.
         tokens.push(TokenWithSpan { token: Token::SemiColon, span: Span::empty() });
     }
-    let mut parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&PgDialect).with_recursion_limit(nesting::PARSER_LEVELS).with_tokens_with_locations(tokens);
     let statements = parser.parse_statements().map_err(|e| parser_error(&e, sql))?;
     let source: std::sync::Arc<str> = sql.into();
     Ok(statements

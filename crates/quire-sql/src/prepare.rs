@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{self, CastKind, DataType, Expr, Ident, Statement, Value, visit_expressions_mut};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::SqlType;
 
@@ -153,7 +153,7 @@ fn syntax_type(ty: WireType) -> Result<DataType, SqlError> {
         WireType::Oid => "bigint".into(),
         WireType::Name | WireType::QuotedChar | WireType::Unknown => "text".into(),
     };
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&name).and_then(|mut p| p.parse_data_type());
+    let parsed = Parser::new(&PgDialect).try_with_sql(&name).and_then(|mut p| p.parse_data_type());
     parsed.map_err(|e| SqlError::internal(format!("type {name}: {e}")))
 }
 

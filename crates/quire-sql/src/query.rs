@@ -26,6 +26,7 @@ use quire_kit::clock;
 use quire_types::{FIELD_COLUMN_ID, FIELD_SQL_TYPE, SqlType};
 
 use crate::apply::State;
+use crate::derived::TrueRelations;
 use crate::errors::datafusion_error;
 use crate::named_columns::NamedColumns;
 use crate::names::{name_columns, shown};
@@ -105,9 +106,10 @@ pub(crate) async fn as_written(state: &mut SessionState, statement: Statement) -
     Box::pin(with_named_columns(state, statement)).await.map_err(datafusion_error)
 }
 
-/// What the planner makes of a statement; see [`NamedColumns`].
+/// What the planner makes of a statement; see [`NamedColumns`] and [`TrueRelations`].
 async fn with_named_columns(state: &mut SessionState, statement: Statement) -> Result<LogicalPlan, DataFusionError> {
     let planned = |statement| PlannerStatement::Statement(Box::new(statement));
+    state.register_relation_planner(Arc::new(TrueRelations::default()))?;
     let Some(named) = NamedColumns::of(&statement) else { return Box::pin(state.statement_to_plan(planned(statement))).await };
     let named = Arc::new(named);
     state.register_relation_planner(named.clone())?;

@@ -1,9 +1,9 @@
 //! Casts to `regclass` and its kind: an oid to the planner, and a name where it leaves as text.
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr, Ident, ObjectName, ObjectNamePart, SelectItem, SetExpr, UnaryOperator, Value,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::Catalog;
 
@@ -94,7 +94,7 @@ impl RegType {
 
 /// `a.b`, as it is written in a string.
 pub(crate) fn object_name(text: &str) -> Result<ObjectName, SqlError> {
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).and_then(|mut p| p.parse_object_name(false));
+    let parsed = Parser::new(&PgDialect).try_with_sql(text).and_then(|mut p| p.parse_object_name(false));
     parsed.map_err(|_| SqlError::new("42602", "invalid name syntax"))
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn type_oid(name: &str) -> Option<i64> {
     if let Some(oid) = system::oid_by_name(name.trim_matches('"')).filter(|_| name != "char") {
         return Some(oid);
     }
-    let data_type = Parser::new(&PostgreSqlDialect {}).try_with_sql(name).ok()?.parse_data_type().ok()?;
+    let data_type = Parser::new(&PgDialect).try_with_sql(name).ok()?.parse_data_type().ok()?;
     ddl::sql_type(&data_type).ok().map(|ty| i64::from(values::oid_of(ty)))
 }
 
@@ -117,7 +117,7 @@ fn system_type_name(name: &str) -> Option<String> {
     if system::oid_by_name(name).is_some() {
         return Some(name.to_string());
     }
-    let data_type = Parser::new(&PostgreSqlDialect {}).try_with_sql(name).ok()?.parse_data_type().ok()?;
+    let data_type = Parser::new(&PgDialect).try_with_sql(name).ok()?.parse_data_type().ok()?;
     ddl::sql_type(&data_type).ok().map(|ty| values::type_name(ty).to_string())
 }
 

@@ -4,12 +4,12 @@
 
 use std::ops::ControlFlow;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor, UnaryOperator,
-    Value, VisitMut, VisitorMut,
+    self, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier,
+    TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::SqlType;
 
@@ -17,9 +17,9 @@ use crate::SqlError;
 use crate::bind::cast_to;
 use crate::ddl::sql_type;
 use crate::functions::CAST;
-use crate::names::name_derived;
+use crate::names::{name_apart, name_derived};
 use crate::values::Home;
-use crate::{aggregate_syntax, function_syntax, recursive, set_functions, window_names};
+use crate::{aggregate_syntax, alike_rows, function_syntax, recursive, set_functions, window_names};
 
 /// Digits of a number that the planner takes as numeric.
 const DIGITS_MAX: usize = 38;
@@ -73,6 +73,7 @@ impl Rewriter {
         match body {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Values(values) if self.typed_values => {
+                alike_rows::agree(values);
                 values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(type_number);
                 Ok(())
             }
@@ -82,6 +83,7 @@ impl Rewriter {
                     // The planner would make a join of it and forget how often a row comes.
                     return Err(SqlError::unsupported(format!("{op} ALL")));
                 }
+                name_apart(right);
                 self.body(left)?;
                 self.body(right)
             }
@@ -90,6 +92,10 @@ impl Rewriter {
     }
 
     fn select(&self, select: &mut Select) -> Result<(), SqlError> {
+        distinct_by_position(select);
+        if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
+            keys.iter_mut().for_each(rolled_up_once);
+        }
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 type_number(expr);
@@ -101,6 +107,7 @@ impl Rewriter {
                 return Err(SqlError::unsupported("FULL JOIN with USING").with_hint("Use ON, and coalesce(left.key, right.key)."));
             }
         }
+        select.selection.iter_mut().try_for_each(rows_among)?;
         set_functions::in_select_list(select);
         aggregate_syntax::name_items(&mut select.projection);
         for from in &mut select.from {
@@ -108,6 +115,42 @@ impl Rewriter {
             from.joins.iter_mut().try_for_each(|join| relation(&mut join.relation))?;
         }
         Ok(())
+    }
+}
+
+/// `DISTINCT ON (1)` means the first item, as ORDER BY does.
+fn distinct_by_position(select: &mut Select) {
+    let Some(ast::Distinct::On(keys)) = &mut select.distinct else { return };
+    for key in keys {
+        let Some(position) = integer_literal(key).and_then(|number| usize::try_from(number).ok()) else { continue };
+        let items = select.projection.get(..position).unwrap_or_default();
+        let is_named = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+        match items.last() {
+            // What is behind a wildcard is not known here.
+            _ if !items.iter().all(is_named) => {}
+            Some(SelectItem::UnnamedExpr(expr)) => *key = expr.clone(),
+            Some(SelectItem::ExprWithAlias { alias, .. }) => *key = Expr::Identifier(alias.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// `ROLLUP (s, s)` and `ROLLUP (x, (y, z))` as their grouping sets, each with what it says twice only once: the planner would take the columns of a
+/// set for different ones, and knows no lists in ROLLUP.
+fn rolled_up_once(key: &mut Expr) {
+    let Expr::Rollup(parts) = key else { return };
+    let without_repeated = |parts: &[Vec<Expr>]| {
+        let mut once: Vec<Expr> = vec![];
+        for part in parts.iter().flatten() {
+            if !once.contains(part) {
+                once.push(part.clone());
+            }
+        }
+        once
+    };
+    let is_plain = parts.iter().all(|part| part.len() == 1) && without_repeated(parts).len() == parts.len();
+    if !is_plain {
+        *key = Expr::GroupingSets((0..=parts.len()).rev().map(|count| without_repeated(&parts[..count])).collect());
     }
 }
 
@@ -184,6 +227,58 @@ pub(crate) fn typed_cast(expr: Expr, ty: SqlType) -> Expr {
     function(CAST, vec![expr, text_literal(ty.name())])
 }
 
+/// The rows among which one is looked for, and what their columns are called with a number.
+const ROWS: &str = "quire:rows";
+
+/// `(a, b) IN (SELECT …)` in a condition as EXISTS of an equal row, and NOT IN as NOT EXISTS of one that may be equal: that is true in the same
+/// cases, and where it is not, there is no telling false from NULL in a condition.
+fn rows_among(condition: &mut Expr) -> Result<(), SqlError> {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+            rows_among(left)?;
+            rows_among(right)
+        }
+        Expr::Nested(inner) => rows_among(inner),
+        Expr::InSubquery { expr, subquery, negated } => {
+            let Some(items) = function_syntax::row_items(expr) else { return Ok(()) };
+            let names = (0..items.len()).map(|i| Ident::with_quote('"', format!("{ROWS}{i}")));
+            let columns: Vec<String> = names.clone().map(|name| name.to_string()).collect();
+            let pairs = items.into_iter().zip(names).map(|(item, name)| Expr::BinaryOp {
+                left: Box::new(Expr::Nested(Box::new(item))),
+                op: BinaryOperator::Eq,
+                right: Box::new(Expr::Identifier(name)),
+            });
+            let equal = function_syntax::all_of(pairs, BinaryOperator::And);
+            let found = if *negated { Expr::IsNotFalse(Box::new(equal)) } else { equal };
+            let text = format!("SELECT 1 FROM (SELECT 1) AS \"{ROWS}\" ({}) WHERE true", columns.join(", "));
+            let parsed = crate::parse::parse(&text)?.pop().map(|parsed| parsed.statement);
+            let Some(ast::Statement::Query(mut among)) = parsed else { return Err(SqlError::internal("a select did not parse")) };
+            if let SetExpr::Select(select) = among.body.as_mut()
+                && let Some(TableFactor::Derived { subquery: rows, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+            {
+                std::mem::swap(rows, subquery);
+                select.selection = Some(found);
+            }
+            *condition = Expr::Exists { subquery: among, negated: *negated };
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `EXISTS (SELECT * …)` asks for no column: of two with one name the planner's join might read the wrong one.
+fn selects_nothing(subquery: &mut Query) {
+    let SetExpr::Select(select) = subquery.body.as_mut() else { return };
+    let is_grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty()) || select.having.is_some();
+    if select.distinct.is_none()
+        && !is_grouped
+        && !select.from.is_empty()
+        && matches!(select.projection.as_slice(), [SelectItem::Wildcard(_)])
+    {
+        select.projection = vec![SelectItem::UnnamedExpr(Expr::Value(Value::Number("1".into(), false).into()))];
+    }
+}
+
 fn expression(expr: &mut Expr) -> Result<(), SqlError> {
     function_syntax::rewrite(expr)?;
     aggregate_syntax::rewrite(expr)?;
@@ -198,6 +293,7 @@ fn expression(expr: &mut Expr) -> Result<(), SqlError> {
                 *expr = with_precision(typed_cast(Expr::Value(typed.value.clone()), ty), &typed.data_type);
             }
         }
+        Expr::Exists { subquery, .. } => selects_nothing(subquery),
         Expr::Interval(interval) => {
             if let Some(text) = interval_text(interval) {
                 *expr = typed_cast(text_literal(text), SqlType::Interval);
@@ -355,7 +451,7 @@ fn without_exponent(number: &str) -> Option<String> {
 /// `x > ANY (SELECT y …)`: the planner joins both sides, and would take a column of the same name in both for one.
 fn separate(query: &mut Box<Query>) -> Result<(), SqlError> {
     let sql = format!("SELECT \"quire:item\" FROM ({query}) AS \"quire:set\" (\"quire:item\")");
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).and_then(|mut p| p.parse_query());
+    let parsed = Parser::new(&PgDialect).try_with_sql(&sql).and_then(|mut p| p.parse_query());
     *query = parsed.map_err(|e| SqlError::internal(format!("a subquery did not survive being printed: {e}")))?;
     Ok(())
 }

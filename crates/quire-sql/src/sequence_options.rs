@@ -1,7 +1,7 @@
 //! What CREATE SEQUENCE, ALTER SEQUENCE and GENERATED … AS IDENTITY (…) say about a sequence.
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{self, DataType, Expr, ObjectName};
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -67,7 +67,7 @@ pub(crate) fn serial_type(data_type: &DataType) -> Option<SqlType> {
 /// The statement's text after CREATE SEQUENCE or ALTER SEQUENCE.
 pub(crate) fn parse(text: &str) -> Result<SequenceStatement, SqlError> {
     let failed = |e: ParserError| parser_error(&e, text);
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(failed)?;
+    let mut parser = Parser::new(&PgDialect).try_with_sql(text).map_err(failed)?;
     let lenient =
         parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]) || parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
     let name = parser.parse_object_name(false).map_err(failed)?;

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
-use quire_kit::{Shutdown, clock};
+use quire_kit::{Shutdown, clock, task};
 use quire_types::{Isolation, View};
 
 use crate::catalog::ScopeCell;
@@ -39,6 +39,8 @@ use crate::{
 
 /// Fresh snapshots that a single statement is tried on before its client is told of the conflict.
 const ATTEMPTS_MAX: usize = 8;
+/// A statement of more bytes may take long to plan, and does not keep a thread from others meanwhile.
+const LONG_TEXT: usize = 4 << 10;
 
 /// Cancels what a session is doing, from elsewhere. Cheap to clone.
 #[derive(Clone, Default)]
@@ -188,7 +190,7 @@ impl Session {
 
     /// Splits a query string into statements. 42601 with a position when it does not parse (and then the session is failed if in a block).
     pub fn parse(&mut self, sql: &str) -> Result<Vec<Parsed>, SqlError> {
-        let parsed = parse::parse(sql);
+        let parsed = if sql.len() > LONG_TEXT { task::aside_now(|| parse::parse(sql)) } else { parse::parse(sql) };
         if parsed.is_err() {
             self.fail();
         }
@@ -201,7 +203,9 @@ impl Session {
             return Err(SqlError::aborted_block());
         }
         self.source = statement.source.clone();
-        let prepared = Box::pin(self.analyse(name, statement, parameters)).await;
+        let is_long = self.source.len() > LONG_TEXT;
+        let analysed = Box::pin(self.analyse(name, statement, parameters));
+        let prepared = if is_long { task::aside(analysed).await } else { analysed.await };
         if prepared.is_err() {
             self.fail();
         }
@@ -280,6 +284,7 @@ impl Session {
 
     async fn run_job(&mut self, job: Job, source: Arc<str>) -> Result<Response, SqlError> {
         self.work = Running::default();
+        let is_long = source.len() > LONG_TEXT;
         self.source = source;
         self.begin_statement();
         let cancel = self.cancel.renew();
@@ -288,6 +293,7 @@ impl Session {
             Job::Statement(statement) => self.dispatch(*statement).boxed(),
             Job::Ready { .. } => self.in_transaction(job).boxed(),
         };
+        let work = if is_long { task::aside(work).boxed() } else { work };
         let response = tokio::select! {
             response = work => response,
             error = interruption(cancel.clone(), deadline) => Err(error),

@@ -5,11 +5,11 @@
 
 use std::ops::ControlFlow;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias,
     TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, visit_expressions,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::SqlError;
@@ -197,7 +197,7 @@ fn numbered(mut factor: TableFactor, function: &str) -> Result<TableFactor, SqlE
         alias.columns.push(TableAliasColumnDef { name: Ident::new("ordinality"), data_type: None });
     }
     let sql = "SELECT *, row_number() OVER () FROM place";
-    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query());
+    let parsed = Parser::new(&PgDialect).try_with_sql(sql).and_then(|mut p| p.parse_query());
     let mut subquery = parsed.map_err(|e| SqlError::internal(format!("a query of our own did not parse: {e}")))?;
     if let SetExpr::Select(select) = subquery.body.as_mut()
         && let Some(from) = select.from.first_mut()

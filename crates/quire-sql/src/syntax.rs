@@ -2,7 +2,7 @@
 //!
 //! Tokens keep their places in the text, so that errors still point where the user looks.
 
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
@@ -21,7 +21,7 @@ pub(crate) const MERGE_DEFAULTS: &str = "quire:default values";
 
 /// The tokens of a query string, without white space, in the parser's spelling.
 pub(crate) fn tokens(sql: &str) -> Result<Result<Vec<TokenWithSpan>, SqlError>, TokenizerError> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location()?;
+    let tokens = Tokenizer::new(&PgDialect, sql).tokenize_with_location()?;
     Ok(join_strings(tokens).and_then(rewrite))
 }
 
@@ -451,7 +451,7 @@ pub(crate) fn check(sql: &str, expected: &str) {
     use datafusion::sql::sqlparser::parser::Parser;
 
     let tokens = tokens(sql).expect("it has tokens").expect("it is well spelled");
-    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&PgDialect).with_tokens_with_locations(tokens);
     let statements = parser.parse_statements().expect(sql);
     assert_eq!(statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected);
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName,
     Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor, Value, Visit, VisitMut, Visitor,
     VisitorMut,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::sql::rules::{
     AliasDuplicatedProjectionRewrite, FixArrayLiteral, ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation, RewritePgCatalogOperator,
@@ -216,7 +216,7 @@ fn numbered_items(arrays: &[(&Expr, String)], alias: &str, ordinal: &str) -> Opt
 }
 
 fn derived(sql: &str, alias: &str, lateral: bool) -> Option<TableFactor> {
-    let query = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()?;
+    let query = Parser::new(&PgDialect).try_with_sql(sql).and_then(|mut p| p.parse_query()).ok()?;
     let alias = TableAlias { explicit: true, name: Ident::with_quote('"', alias), columns: vec![], at: None };
     Some(TableFactor::Derived { lateral, subquery: query, alias: Some(alias), sample: None })
 }

@@ -51,7 +51,9 @@ impl QuireTable {
     pub(crate) fn new(def: Arc<TableDef>, view: Arc<TableView>, lsn: Lsn, own: OwnRows, source: Arc<PageColumns>) -> QuireTable {
         let positions = |columns: &[ColumnId]| columns.iter().filter_map(|id| def.columns.iter().position(|c| c.id == *id)).collect();
         let primary = def.primary_key();
-        let constraints = def.certain_keys().map(|(_, _, columns)| {
+        // Rows may have the same key where it has NULLs, for which the planner's rules do not look out.
+        let has_nulls = |columns: &[ColumnId]| def.columns.iter().any(|column| column.nullable && columns.contains(&column.id));
+        let constraints = def.certain_keys().filter(|&(_, _, columns)| !has_nulls(columns)).map(|(_, _, columns)| {
             if primary == Some(columns) { Constraint::PrimaryKey(positions(columns)) } else { Constraint::Unique(positions(columns)) }
         });
         let constraints = Constraints::new_unverified(constraints.collect());

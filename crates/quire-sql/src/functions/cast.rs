@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 use quire_types::SqlType;
 
+use super::call_name::call_name;
 use super::clock::home_of;
 use super::native::{is_decimal, is_float, is_int, is_text, sql_error};
 use crate::values::Home;
@@ -118,6 +119,10 @@ pub(crate) fn cast_scalar(value: &ScalarValue, ty: SqlType, home: &Home<'_>) -> 
 impl ScalarUDFImpl for PgCast {
     fn name(&self) -> &str {
         CAST
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        call_name(CAST, args)
     }
 
     fn signature(&self) -> &Signature {

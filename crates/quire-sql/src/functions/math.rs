@@ -18,6 +18,33 @@ pub(super) fn udfs() -> Vec<ScalarUDF> {
     [signs(), rounding(), floats(), divisions(), digits(), buckets(), counts()].into_iter().flatten().collect()
 }
 
+/// The operators `&`, `|` and `#`.
+pub(super) fn operators() -> [ScalarUDF; 3] {
+    [
+        Function::udf(
+            "quire_and_bits",
+            vec![
+                form(&[Int4, Int4], Gives::Is(Int4), |call| int4s(each2(call.int4(0), call.int4(1), |a, b| Ok(Some(a & b))))),
+                form(&[Int8, Int8], Gives::Is(Int8), |call| int8s(each2(call.int8(0), call.int8(1), |a, b| Ok(Some(a & b))))),
+            ],
+        ),
+        Function::udf(
+            "quire_or_bits",
+            vec![
+                form(&[Int4, Int4], Gives::Is(Int4), |call| int4s(each2(call.int4(0), call.int4(1), |a, b| Ok(Some(a | b))))),
+                form(&[Int8, Int8], Gives::Is(Int8), |call| int8s(each2(call.int8(0), call.int8(1), |a, b| Ok(Some(a | b))))),
+            ],
+        ),
+        Function::udf(
+            "quire_xor_bits",
+            vec![
+                form(&[Int4, Int4], Gives::Is(Int4), |call| int4s(each2(call.int4(0), call.int4(1), |a, b| Ok(Some(a ^ b))))),
+                form(&[Int8, Int8], Gives::Is(Int8), |call| int8s(each2(call.int8(0), call.int8(1), |a, b| Ok(Some(a ^ b))))),
+            ],
+        ),
+    ]
+}
+
 fn range(ty: &str) -> SqlError {
     SqlError::new("22003", format!("{ty} out of range"))
 }

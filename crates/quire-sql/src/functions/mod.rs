@@ -11,6 +11,8 @@ use datafusion::prelude::SessionContext;
 
 use crate::settings::SERVER_VERSION;
 
+mod call_name;
+
 mod native;
 pub(crate) use native::{shown_type, sql_error};
 
@@ -127,6 +129,7 @@ pub(crate) fn operators() -> Vec<ScalarUDF> {
         .chain(arrays::operators())
         .chain(json::operators())
         .chain(arithmetic::udfs())
+        .chain(math::operators())
         .chain(intervals::udfs())
         .collect()
 }

@@ -7,9 +7,10 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use quire_types::SqlType;
 
+use super::call_name::call_name;
 use super::clock::home_of;
 use crate::SqlError;
 use crate::values::Home;
@@ -67,6 +68,10 @@ impl Hash for Native {
 impl ScalarUDFImpl for Native {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        call_name(self.name, args)
     }
 
     fn aliases(&self) -> &[String] {

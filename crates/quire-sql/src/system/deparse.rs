@@ -2,10 +2,10 @@
 //!
 //! What is not covered here (subqueries, CASE, …) comes back as it was written.
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{SqlType, TableDef};
 
@@ -44,7 +44,7 @@ pub(super) fn check(table: &TableDef, sql: &str, pretty: bool) -> String {
 }
 
 fn parse(sql: &str) -> Option<Expr> {
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).ok()?.parse_expr().ok()
+    Parser::new(&PgDialect).try_with_sql(sql).ok()?.parse_expr().ok()
 }
 
 /// What is known of an expression's type.

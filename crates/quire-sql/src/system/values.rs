@@ -9,13 +9,14 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    ColumnarValue, Expr, GetFieldAccess, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::{FIELD_CATALOG_TYPE, functions};
 use crate::functions::sql_error;
+use crate::operators::operand_field;
 
 pub(super) fn register(context: &SessionContext) {
     context.register_udf(ScalarUDF::from(Subscripts { signature: Signature::any(1, Volatility::Immutable) }));
@@ -37,7 +38,7 @@ impl ExprPlanner for CatalogValues {
         let GetFieldAccess::ListIndex { key } = field_access else {
             return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr }));
         };
-        let key = if expr.to_field(schema).is_ok_and(|(_, field)| is_vector(&field)) { Box::new(*key + lit(1_i64)) } else { key };
+        let key = if operand_field(&expr, schema).is_ok_and(|field| is_vector(&field)) { Box::new(*key + lit(1_i64)) } else { key };
         Ok(PlannerResult::Original(RawFieldAccessExpr { field_access: GetFieldAccess::ListIndex { key }, expr }))
     }
 
@@ -47,7 +48,7 @@ impl ExprPlanner for CatalogValues {
         if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
-        let field = |expr: &Expr| expr.to_field(schema).ok().map(|(_, field)| field);
+        let field = |expr: &Expr| operand_field(expr, schema).ok();
         let (of_left, of_right) = (field(&left), field(&right));
         let item = |field: &Option<FieldRef>| match field.as_ref()?.data_type() {
             DataType::List(item) => Some(item.clone()),

@@ -2,10 +2,10 @@
 //!
 //! Plain selections are set out as PostgreSQL sets them out; others come back as they were written.
 
+use crate::dialect::PgDialect;
 use datafusion::sql::sqlparser::ast::{
     GroupByExpr, JoinConstraint, JoinOperator, LimitClause, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use quire_types::{SqlType, ViewDef};
 
@@ -23,7 +23,7 @@ pub(super) fn definition(seen: &Seen<'_>, view: &ViewDef, pretty: bool) -> Strin
 
 /// The query that the user wrote: a view is kept within one that names its columns.
 fn written(view: &ViewDef) -> Option<Query> {
-    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, &view.sql).ok()?;
+    let mut statements = Parser::parse_sql(&PgDialect, &view.sql).ok()?;
     let Statement::Query(outer) = statements.pop()? else { return None };
     let SetExpr::Select(select) = *outer.body else { return None };
     match select.from.into_iter().next()?.relation {
