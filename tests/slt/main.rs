@@ -89,6 +89,7 @@ files! {
     select_joins,
     select_keys_and_conditions,
     select_lists_and_laterals,
+    select_namesakes,
     select_nothing_found,
     select_orders,
     select_subqueries,

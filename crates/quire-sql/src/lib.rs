@@ -32,6 +32,7 @@ pub use parse::Parsed;
 
 mod aggregate_syntax;
 mod alike_rows;
+mod apart;
 mod apply;
 mod bind;
 mod budget;

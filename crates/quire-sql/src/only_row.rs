@@ -9,7 +9,8 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::logical_plan::Subquery;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 
 use crate::apply::rewritten;
 use crate::functions::{first_row, only_value};
@@ -46,9 +47,26 @@ fn has_any(plan: &LogicalPlan) -> Result<bool> {
 fn is_to_be_cut(subquery: &Subquery) -> bool {
     let plan = subquery.subquery.as_ref();
     let is_correlated = !subquery.outer_ref_columns.is_empty();
-    let may_have_several = is_correlated && plan.max_rows().is_none_or(|rows| rows > 1) && !is_aggregated(plan);
+    let seems_to_have_several = plan.max_rows().is_none_or(|rows| rows > 1) || compares_types(plan);
+    let may_have_several = is_correlated && seems_to_have_several && !is_aggregated(plan);
     let seems_never_null = plan.schema().fields().first().is_some_and(|field| !field.is_nullable());
     may_have_several || (seems_never_null && !has_a_row(plan))
+}
+
+/// Whether something is compared with a column of the query around it that is of another type. The planner converts it, and does not know then
+/// that a key which is converted finds one row.
+fn compares_types(plan: &LogicalPlan) -> bool {
+    let of_types = |node: &LogicalPlan| {
+        let LogicalPlan::Filter(filter) = node else { return Ok(false) };
+        let schema = filter.input.schema();
+        Ok(split_conjunction(&filter.predicate).into_iter().any(|condition| match condition {
+            Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
+                condition.contains_outer() && left.get_type(schema).ok() != right.get_type(schema).ok()
+            }
+            _ => false,
+        }))
+    };
+    plan.exists(of_types).unwrap_or(false)
 }
 
 /// Whether it has a row in any case.

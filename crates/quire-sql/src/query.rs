@@ -89,6 +89,7 @@ async fn prepared(state: &mut SessionState, session: &State, statement: Statemen
 async fn logical_plan(state: &mut SessionState, session: &State, statement: Statement) -> Result<LogicalPlan, SqlError> {
     let plan = as_written(state, statement).await?;
     let plan = crate::apply::apply(plan, session)
+        .and_then(crate::apart::apply)
         .and_then(crate::truth_values::apply)
         .and_then(crate::only_row::apply)
         .map_err(datafusion_error)?;

@@ -266,6 +266,37 @@ fn rows_among(condition: &mut Expr) -> Result<(), SqlError> {
     }
 }
 
+/// `x NOT IN (1, NULL)` as `x NOT IN (1) AND x <> NULL`: beside `x IN (…)` the planner takes what the one list has off the other, and NULL for a
+/// value that is not there.
+fn not_among_nulls(expr: &mut Expr) {
+    let Expr::InList { expr: value, list, .. } = expr else { return };
+    let (nulls, others): (Vec<Expr>, Vec<Expr>) = std::mem::take(list).into_iter().partition(is_null);
+    if nulls.is_empty() {
+        *list = others;
+        return;
+    }
+    let value = Box::new(Expr::Nested(Box::new(taken(value))));
+    let among = match others.is_empty() {
+        true => None,
+        false => Some(Expr::InList { expr: value.clone(), list: others, negated: true }),
+    };
+    let unequal =
+        |null: Expr| Expr::BinaryOp { left: value.clone(), op: BinaryOperator::NotEq, right: Box::new(Expr::Nested(Box::new(null))) };
+    *expr = function_syntax::all_of(among.into_iter().chain(nulls.into_iter().map(unequal)), BinaryOperator::And);
+}
+
+/// Whether it is NULL, of whatever type.
+fn is_null(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => matches!(value.value, Value::Null),
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_null(inner),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) if name.to_string() == CAST => {
+            matches!(list.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(inner))) if is_null(inner))
+        }
+        _ => false,
+    }
+}
+
 /// `EXISTS (SELECT * …)` asks for no column: of two with one name the planner's join might read the wrong one.
 fn selects_nothing(subquery: &mut Query) {
     let SetExpr::Select(select) = subquery.body.as_mut() else { return };
@@ -294,6 +325,7 @@ fn expression(expr: &mut Expr) -> Result<(), SqlError> {
             }
         }
         Expr::Exists { subquery, .. } => selects_nothing(subquery),
+        Expr::InList { negated: true, .. } => not_among_nulls(expr),
         Expr::Interval(interval) => {
             if let Some(text) = interval_text(interval) {
                 *expr = typed_cast(text_literal(text), SqlType::Interval);
@@ -448,8 +480,30 @@ fn without_exponent(number: &str) -> Option<String> {
     (plain.len() <= DIGITS_MAX + 2).then_some(plain)
 }
 
+/// A column that a plain select asks for gets its name there: from a table in FROM the planner would not take conditions out that depend on the row
+/// around.
+fn name_item(query: &mut Query) -> bool {
+    let is_plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let is_grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty()) || select.having.is_some();
+    if !is_plain || is_grouped || select.distinct.is_some() || select.from.is_empty() {
+        return false;
+    }
+    let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] = select.projection.as_mut_slice() else { return false };
+    // An aggregate, for one, has a row of no rows, too, and conditions cannot be taken out of that.
+    if !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        return false;
+    }
+    let expr = taken(expr);
+    select.projection = vec![SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', "quire:item") }];
+    true
+}
+
 /// `x > ANY (SELECT y …)`: the planner joins both sides, and would take a column of the same name in both for one.
 fn separate(query: &mut Box<Query>) -> Result<(), SqlError> {
+    if name_item(query) {
+        return Ok(());
+    }
     let sql = format!("SELECT \"quire:item\" FROM ({query}) AS \"quire:set\" (\"quire:item\")");
     let parsed = Parser::new(&PgDialect).try_with_sql(&sql).and_then(|mut p| p.parse_query());
     *query = parsed.map_err(|e| SqlError::internal(format!("a subquery did not survive being printed: {e}")))?;
