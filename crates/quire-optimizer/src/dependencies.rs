@@ -99,11 +99,12 @@ fn without_untrue(plan: &mut LogicalPlan) -> Result<()> {
 
 /// All that a query groups by tells a row; of grouping sets nothing does.
 fn of_groups(aggregate: &Aggregate) -> FunctionalDependencies {
-    let grouped = aggregate.group_expr.len();
-    if grouped == 0 || matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]) {
+    let (grouped, fields) = (aggregate.group_expr.len(), aggregate.schema.fields());
+    // What is grouped by twice may be one column.
+    let has_repeats = aggregate.group_expr.iter().enumerate().any(|(place, expr)| aggregate.group_expr[..place].contains(expr));
+    if grouped == 0 || has_repeats || matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]) {
         return FunctionalDependencies::empty();
     }
-    let fields = aggregate.schema.fields();
     let has_nulls = fields.iter().take(grouped).any(|field| field.is_nullable());
     let whole = FunctionalDependence::new((0..grouped).collect(), (0..fields.len()).collect(), has_nulls);
     FunctionalDependencies::new(vec![whole.with_mode(Dependency::Single)])
